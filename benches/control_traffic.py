@@ -3,8 +3,8 @@
     python benches/control_traffic.py [--models 1,100,1000] [--store-models 20] [--seconds 20]
 
 The tiny model, under so many names. *Resident* is that of the server once all are loaded, *idle* its CPU time
-while nothing is asked, *scrape* that of one page of metrics. Looks at a store are counted by the store, moto's S3
-on this machine, with ``--remote_poll_wait_seconds=1`` and versions that do not change.
+while nothing is asked, *scrape* that of one page of metrics. Looks at a store are counted by the store, which is
+moto's S3 on this machine, with ``--remote_poll_wait_seconds=1`` and versions that do not change.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class Counted:
         self.seen: collections.Counter[str] = collections.Counter()
 
     def __call__(self, environment: dict[str, Any], start: Any) -> Any:
+        """Counts the request, and has it answered."""
         listing = "list-type" in environment.get("QUERY_STRING", "")
         self.seen[f"{environment['REQUEST_METHOD']}{' list' if listing else ''}"] += 1
         return self._application(environment, start)

@@ -2,9 +2,9 @@
 
     python benches/front_costs.py [--seconds 4] [--rounds 3] [--only envoy]
 
-Each is asked by ``servable bench`` with 16 callers over REST and gRPC, by turns; all of it shares the machine's
-cores. *Front µs* is the CPU time of the front for a request, *server µs* that of the servers. Medians of the
-rounds. Programs that are not installed are left out (``make test-fronts`` says how; $SERVABLE_ENVOY is Envoy's).
+Each is asked by ``servable bench`` with 16 callers over REST and gRPC, by turns; all of it shares the cores.
+*Front µs* is the CPU time of the front for a request, *server µs* that of the servers. Medians of the rounds.
+Programs that are not installed are left out: ``make test-fronts`` says how; $SERVABLE_ENVOY is Envoy's.
 """
 
 from __future__ import annotations

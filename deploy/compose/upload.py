@@ -1,6 +1,6 @@
-"""Puts a model's folder into a store: ``upload.py FOLDER s3://BUCKET/NAME``. Makes the bucket; waits for the store.
+"""Puts a model's folder into a store: ``upload.py FOLDER s3://BUCKET/NAME``.
 
-A version that is there already stays as it is.
+Waits for the store, and makes the bucket. A version that is there already stays as it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""``deploy/compose``, brought up with Docker: the whole of it, and what is lost when a server is killed under load.
+"""``deploy/compose``, brought up with Docker, and what is lost when a server is killed under load.
 
-``make test-compose`` makes or pulls the images and runs this; of the rest, ``make test`` sees whether the files
-agree with each other.
+``make test-compose`` makes or pulls the images and runs this. Without it, only whether the files agree with each
+other is tested.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from front_load import CLIENTS, RestClient, load
 from front_kinds import Running
+from front_load import CLIENTS, RestClient, load
 from servers import until
 from test_metrics_list import expressions, selectors
 
@@ -117,7 +117,7 @@ def test_the_model_came_from_the_store(project: Project) -> None:
 @up
 @pytest.mark.timeout(600)
 def test_prometheus_has_data_for_every_expression(project: Project) -> None:
-    """Of dashboard and alert rules, from both servers, which have got requests of both protocols through Envoy."""
+    """Of dashboard and alert rules, from both servers, which get requests of both protocols through Envoy."""
     wanted = [one for one in expressions() if not any(name in one for name in ABSENT)]
     alerts = {one for one in wanted if "$" not in one}
     missing = {with_choices(one) for one in wanted if one not in alerts}

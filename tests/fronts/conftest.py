@@ -1,7 +1,7 @@
 """Fronts, real ones, with two servers of Servable behind: the configurations of ``deploy/fronts``.
 
-``make test-fronts`` installs what can be installed, and runs all of it. `make test` has each program check its
-configuration, where the program is installed.
+``make test-fronts`` installs what can be installed, and runs all of it. Without it, each program that is installed
+checks its configuration.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from front_load import MODELS
 from front_kinds import FRONTS, Front
+from front_load import MODELS
 from servers_behind import Behind
 
 HERE = Path(__file__).resolve().parent

@@ -1,4 +1,4 @@
-"""The fronts: where their programs are, and how their configurations are run at free ports with given servers."""
+"""The fronts: where their programs are, and how their configurations are run, at free ports and with servers."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Address(Protocol):
 class Front:
     """One kind of front.
 
-    check, run: the arguments after the program, for a file and a folder of its own. locate: puts free ports and
-    the servers' into the configuration.
+    check, run: the arguments after the program, for a file and a folder of its own. locate: puts free ports, and
+    those of the servers, into the configuration.
     """
 
     name: str
@@ -82,7 +82,7 @@ PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbi
 
 
 def with_choice(text: str, *choices: str) -> str:
-    """Returns the configuration with the lines that the comments ``CHOICE: LINE`` name in place of those before."""
+    """Returns the configuration with the lines that the comments ``CHOICE: LINE`` have in place of others."""
     for choice in choices:
         text, count = re.subn(rf"^( *)\S.*?  # {choice}: (.+)$", r"\1\2", text, flags=re.MULTILINE)
         assert count, f"no line says what there is for {choice!r}"

@@ -1,4 +1,4 @@
-"""A server that is ready and refuses every request, as a busy one would: 503 over REST, UNAVAILABLE over gRPC."""
+"""A server that is ready and refuses every request, as busy ones do: 503 over REST, UNAVAILABLE over gRPC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each front with two servers behind: both APIs, what is hidden, refusals, a server that is killed, or stopped."""
+"""Each front with two servers behind: both APIs, what is hidden, refusals, servers that are killed or stopped."""
 
 from __future__ import annotations
 
