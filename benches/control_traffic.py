@@ -3,7 +3,7 @@
     python benches/control_traffic.py [--models 1,100,1000] [--store-models 20] [--seconds 20]
 
 The tiny model, under so many names. *Resident* is that of the server once all are loaded, *idle* its CPU time
-while nothing is asked, *scrape* that of one page of metrics. Looks at a store are counted by the store, which is
+while nothing is asked, *scrape* that of a page of metrics. Looks at a store are counted by it; it is
 moto's S3 on this machine, with ``--remote_poll_wait_seconds=1`` and versions that do not change.
 """
 

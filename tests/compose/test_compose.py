@@ -1,7 +1,7 @@
 """``deploy/compose``, brought up with Docker, and what is lost when a server is killed under load.
 
-``make test-compose`` makes or pulls the images and runs this. Without it, only whether the files agree with each
-other is tested.
+``make test-compose`` makes or pulls the images and runs this. Without it, what is tested is whether the
+files agree with each other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fronts, real ones, with two servers of Servable behind: the configurations of ``deploy/fronts``.
 
-``make test-fronts`` installs what can be installed, and runs all of it. Without it, each program that is installed
-checks its configuration.
+``make test-fronts`` installs what can be installed, and runs all of it. Without it, each program that is
+installed checks its configuration.
 """
 
 from __future__ import annotations

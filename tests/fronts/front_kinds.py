@@ -1,4 +1,4 @@
-"""The fronts: where their programs are, and how their configurations are run, at free ports and with servers."""
+"""The fronts: where their programs are, and how their configurations are run at free ports."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Address(Protocol):
 class Front:
     """One kind of front.
 
-    check, run: the arguments after the program, for a file and a folder of its own. locate: puts free ports, and
-    those of the servers, into the configuration.
+    check, run: the arguments after the program, for a file and a folder of its own. locate: puts free
+    ports, and those of the servers, into the configuration.
     """
 
     name: str

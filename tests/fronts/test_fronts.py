@@ -1,4 +1,4 @@
-"""Each front with two servers behind: both APIs, what is hidden, refusals, servers that are killed or stopped."""
+"""Each front with two servers behind: both APIs, what is hidden, refusals, servers that go."""
 
 from __future__ import annotations
 
