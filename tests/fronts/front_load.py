@@ -50,7 +50,9 @@ class RestClient:
             status, answer = self.request("POST", f"/v1/models/{model}:predict", body)
         except (OSError, http.client.HTTPException) as error:
             return repr(error)
-        return "" if (status, answer and json.loads(answer)) == (200, {"predictions": [Y]}) else f"{status}"
+        if status != 200:
+            return str(status)
+        return "" if json.loads(answer) == {"predictions": [Y]} else answer.decode()
 
     def close(self) -> None:
         """Closes the connection."""

@@ -73,6 +73,6 @@ class Behind:
         for line in lines:
             sample = re.match(r"servable_requests_total\{(.*)\} (\S+)", line)
             labels = dict(re.findall(r'(\w+)="([^"]*)"', sample[1])) if sample else {}
-            if sample and (labels["outcome"], labels["protocol"]) == ("OK", protocol):
+            if sample and labels["model"] and (labels["outcome"], labels["protocol"]) == ("OK", protocol):
                 counts[labels["model"]] = counts.get(labels["model"], 0) + int(float(sample[2]))
         return {model: count for model, count in counts.items() if count}
