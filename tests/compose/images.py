@@ -52,9 +52,9 @@ def server(wheel: Path, folder: Path) -> None:
 
 
 def changes(image: Image) -> list[str]:
-    """Returns the instructions of the last stage that say how it is run."""
+    """Returns the instructions of the last stage that say how it is run, of those that `docker import` knows."""
     environment = " ".join(f"{name}={value}" for name, value in image.environment.items())
-    kept = ("USER", "ENTRYPOINT", "EXPOSE", "STOPSIGNAL")
+    kept = ("USER", "ENTRYPOINT", "EXPOSE")
     return [f"ENV {environment}", *(f"{word} {image.stage.last(word)}" for word in kept)]
 
 
