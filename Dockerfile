@@ -4,7 +4,8 @@
 #   docker run -t --rm -p 8501:8501 -v "$PWD/my_model:/models/my_model" -e MODEL_NAME=my_model servable
 #
 # The build argument ENGINES names the engines in the image: tensorflow, openvino, onnx, tflite, or several of
-# these, separated by commas; keras is TensorFlow with its Python, which converts Keras files.
+# these, separated by commas; keras is TensorFlow with its Python, which converts Keras files. STORES=s3 adds the packages
+# by which base paths may be s3://….
 #
 # Each RUN that installs something is a step of deploy/install.sh.
 
@@ -30,7 +31,8 @@ RUN deploy/install.sh packages_tools
 # Empty: the version in requirements/cpu.txt, with its hashes checked.
 ARG TENSORFLOW_VERSION=
 ARG ENGINES=tensorflow
-COPY requirements/cpu.txt requirements/engines.txt requirements/
+ARG STORES=
+COPY requirements/cpu.txt requirements/engines.txt requirements/s3.txt requirements/
 RUN deploy/install.sh download
 COPY --from=wheel /wheels /wheels
 RUN deploy/install.sh servable

@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-kubernetes kubernetes test-openapi test-docs test-wheel lint lint-workflows fmt bench rivals docs site proto client lock wheel release dev clean tools-present
+.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-kubernetes kubernetes test-fronts test-compose test-openapi test-docs test-wheel lint lint-workflows fmt bench rivals docs site proto client lock wheel release dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,12 @@ test-prometheus: dev ## A real Prometheus against a server, by the dashboard and
 
 test-kubernetes: dev ## The manifests of deploy/ by Helm, kustomize, kubeconform and a real control plane; needs Go and root.
 	@bash tests/kubernetes/run.sh $(BIN)/python $(KUBERNETES_TESTS)
+
+test-fronts: dev ## Envoy, NGINX and HAProxy of deploy/fronts with servers behind, as far as they are installed; Envoy for it in build/fronts.
+	@bash scripts/test-fronts.sh $(VENV) build/fronts
+
+test-compose: dev ## deploy/compose, up, under load, down; needs Docker. IMAGES=own: makes the images without a registry of them.
+	@VENV=$(VENV) bash tests/compose/run.sh
 
 test-openapi: dev ## The OpenAPI documents, with many more made-up requests (OPENAPI_EXAMPLES) than in test-python.
 	OPENAPI_EXAMPLES=$(or $(OPENAPI_EXAMPLES),300) $(BIN)/python -m pytest -q --timeout=3000 tests/e2e/test_openapi.py tests/e2e/test_openapi_fuzzed.py
@@ -146,6 +152,7 @@ lock: $(VENV)/.tools ## Pin the Python dependencies again.
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --group publish -c requirements/dev.txt -o requirements/publish.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra cpu pyproject.toml -o requirements/cpu.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra onnx --extra openvino --extra tflite -c requirements/cpu.txt -c requirements/constraints.txt pyproject.toml -o requirements/engines.txt
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --group s3 -c requirements/dev.txt -o requirements/s3.txt
 	@# Pins of the engines where NNCF admits them: uv prefers what the file has already.
 	cp requirements/engines.txt requirements/int8.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra int8 pyproject.toml -o requirements/int8.txt

@@ -37,9 +37,9 @@ packages_tools() {
 
 # What servable imports, and the package of each of $ENGINES (names separated by commas or spaces), from the lock
 # files with their hashes checked, or TensorFlow in the version requested. The dependencies of an engine's package
-# are those of its Python code, of which nothing is kept.
+# are those of its Python code, of which nothing is kept. Those of a store's package, of $STORES, are all needed.
 download() {
-  local engine name=tensorflow
+  local engine store stores=${STORES:-} name=tensorflow
   python3 -m venv /opt/pip
   download_locked cpu.txt protobuf
   for engine in ${ENGINES//,/ }; do
@@ -59,6 +59,12 @@ download() {
       *) echo "no such engine: $engine; there are tensorflow, openvino, onnx, tflite and keras" >&2 && exit 2 ;;
     esac
   done
+  for store in ${stores//,/ }; do
+    case $store in
+      s3) download_wheels --require-hashes -r "$here/../requirements/s3.txt" ;;
+      *) echo "no such store: $store; there is s3" >&2 && exit 2 ;;
+    esac
+  done
 }
 
 download_locked() { # lock file, package
@@ -75,9 +81,11 @@ download_wheels() { # what...
 # servable in $home, and beside it the libraries that the server opens, with the licences of their packages. The
 # rest of these packages is for programs that build models; without it the image is small.
 servable() {
-  local whole=/opt/whole wheel to engine library
+  local whole=/opt/whole wheel to engine library store stores=${STORES:-} packages=()
+  for store in ${stores//,/ }; do packages+=(fsspec "${store}fs"); done
   python3 -m venv "$home"
-  "$home/bin/pip" install --quiet --no-cache-dir --no-index --find-links "$downloads" /wheels/servable-*.whl
+  "$home/bin/pip" install --quiet --no-cache-dir --no-index --find-links "$downloads" /wheels/servable-*.whl \
+    "${packages[@]}"
   # Keras files are converted with TensorFlow's Python: all of it, and nothing to be picked out.
   if [[ " ${ENGINES//,/ } " == *" keras "* ]]; then
     "$home/bin/pip" install --quiet --no-cache-dir --no-index --find-links "$downloads" --no-deps --require-hashes \
@@ -133,6 +141,8 @@ runtime() {
   echo 'servable:x:65532:' >>/etc/group
   echo 'servable:x:65532:65532:Servable:/nonexistent:/usr/sbin/nologin' >>/etc/passwd
   mkdir -p "${MODEL_BASE_PATH:-/models}"
+  # For --model_cache_dir: a volume that is mounted here is the server's, too.
+  install -d -o 65532 -g 65532 /var/cache/servable
   local command
   for command in servable tensorflow_model_server; do ln -s "$home/bin/$command" "/usr/bin/$command"; done
 }
