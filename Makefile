@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2 --dist loadfile
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-openapi test-docs test-wheel lint lint-workflows fmt bench rivals docs site proto client lock wheel release dev clean tools-present
+.PHONY: audit console fuzz fuzz-long help demo test core-tests test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-openapi test-docs test-wheel lint lint-core lint-python lint-workflows fmt bench rivals docs site proto client lock wheel release dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,13 +36,17 @@ dev: $(VENV)/.servable ## Make the environment and build the package into it.
 demo: dev ## Serve three example models and show a request to each. EXIT=1 stops after that.
 	@$(BIN)/python examples/demo.py $(if $(EXIT),--exit) $(DEMO_FLAGS)
 
-test: $(VENV)/.tools ## All tests and checks; the checks run beside the build.
-	@$(MAKE) --no-print-directory -j2 lint dev
+test: tools-present ## All tests and checks; two things are built or checked at a time.
+	@$(MAKE) --no-print-directory -j2 dev lint-core core-tests lint-python
 	@$(MAKE) --no-print-directory test-rust
 	@$(MAKE) --no-print-directory test-python
 
 test-rust: $(VENV)/.tools ## The core's tests; they build without Python, and run TensorFlow where it is installed.
-	@eval "$$($(BIN)/python scripts/engine_libraries.py)"; cargo test --locked
+	@eval "$$($(BIN)/python scripts/engine_libraries.py)"; cargo test --locked --tests
+
+# Beside the build of the package, which has a folder of its own; clippy's is the same, so it goes first.
+core-tests: lint-core
+	cargo test --locked --tests --no-run
 
 test-python: dev ## The Python tests, end-to-end and conformance ones included, in two processes (PYTEST_FLAGS).
 	@bash scripts/browser.sh
@@ -87,16 +91,19 @@ fuzz: ## Every decoder, with many changed examples each (FUZZ_RUNS); stable Rust
 fuzz-long: ## One decoder (TARGET=json_decode) with libFuzzer, until ended; needs nightly Rust and cargo-fuzz.
 	cargo +nightly fuzz run $(or $(TARGET),json_decode) -- $(FUZZ_FLAGS)
 
-lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generated is up to date.
+lint: lint-core lint-python ## Formatting, clippy, ruff, mypy; whether what is generated is up to date.
+
+lint-core:
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --features python -- -D warnings
+	cargo clippy --locked --all-targets --features python -- -D warnings
+	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml -- --check
+
+lint-python: $(VENV)/.tools
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	MYPYPATH=python:benches:benches/rivals:benches/rivals/servers $(BIN)/mypy benches/rivals/*.py benches/rivals/servers/*.py
 	$(BIN)/python scripts/make_sync_client.py --check
-	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml -- --check
 
 lint-workflows: $(VENV)/.tools ## The workflows of .github by actionlint, built for it in build/tools; needs Go.
 	GOBIN=$(CURDIR)/build/tools go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
