@@ -150,7 +150,7 @@ def test_an_interpreter_ends_with_its_servers(tmp_path: Path) -> None:
 
 
 def test_where_no_thread_starts_at_the_end_all_is_unloaded_too(tmp_path: Path) -> None:
-    """As it is from Python 3.12 on: by itself, and where the program stops a server as late as that."""
+    """As with Python 3.12.1: by itself, and where the program stops a server as late as that."""
     done = run(
         tmp_path,
         """

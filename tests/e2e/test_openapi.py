@@ -21,6 +21,8 @@ from servers import DROP_IN, MODELS, put_version, serving
 from tokens import TokenFile, get
 from wire import ask
 
+from servable.cli.openapi import WITHOUT_SERVER
+
 pytestmark = pytest.mark.needs_tensorflow
 
 NOT_RUN = {"hidden_variables", "tflite_counter"}
@@ -260,7 +262,7 @@ def test_the_command_needs_no_server_for_files() -> None:
             command = [sys.executable, "-m", "servable", "openapi", str(model)]
             ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
             assert (ended.returncode, ended.stderr) == (0, "")
-            expected = {**read(served, model.name), "servers": [{"url": "http://localhost:8501"}]}
+            expected = {**read(served, model.name), "servers": [{"url": WITHOUT_SERVER}]}
             assert json.loads(ended.stdout) == expected
     command = [sys.executable, "-m", "servable", "openapi", str(MODELS / "unknown_op")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

@@ -143,7 +143,7 @@ def test_a_thread_that_cannot_start_does_not_count(monkeypatch: pytest.MonkeyPat
 
 
 def test_at_the_end_of_the_interpreter_who_waits_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As from Python 3.12 on, where no thread starts then."""
+    """As with Python 3.12.1, where no thread starts then."""
     before, after = Workers("w", 2, patience=0.0), Workers("w", 1)
     gate, done = threading.Event(), []
 

@@ -110,7 +110,7 @@ LIST = (
         "openapi",
         "ask",
         "URL|PATH",
-        ("print the OpenAPI document of it, of one of its models, or of files",),
+        ("print the OpenAPI document of it, of one of its models,", "or of a model's files"),
         "openapi",
         "openapi",
         (("", "parser"),),

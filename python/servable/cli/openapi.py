@@ -44,7 +44,7 @@ examples:
   servable openapi models/half_plus_two
 """
 
-_WITHOUT_SERVER = "http://localhost:8501"
+WITHOUT_SERVER = "http://localhost:8501"
 """The address in the document of a model's files: the default one of a server."""
 
 
@@ -124,7 +124,7 @@ def _of_files(path: str, timeout: float) -> str:
         target, _ = parse_target(server.url)
         core = CoreTarget(grpc=False, host=target.host, port=target.port)
         asked = Server(target, core, (), timeout)
-        return _addressed(asked.ask(f"/v1/models/{quote(name, safe='')}/openapi.json"), _WITHOUT_SERVER, path)
+        return _addressed(asked.ask(f"/v1/models/{quote(name, safe='')}/openapi.json"), WITHOUT_SERVER, path)
 
 
 def _addressed(text: str, address: str, source: str) -> str:

@@ -1,4 +1,4 @@
-"""A thread that is there when no other can be started: from Python 3.12 on, at the end of the process.
+"""A thread that is there when no other can be started: at the end of the process, by early releases of Python 3.12.
 
 It waits from the first server of the process on, and ends with the process.
 """
