@@ -257,9 +257,11 @@ function Drawing({ entry, onChange }: FieldProps): JSX.Element {
   const last = useRef<Point | null>(null);
   // There once the keyboard is used; it is seen while the area has the focus.
   const [pen, setPen] = useState<Pen>();
+  // It is read after each line, also after each step of the pen.
+  const paper = (): CanvasRenderingContext2D | null | undefined => canvas.current?.getContext("2d", { willReadFrequently: true });
   useEffect(() => {
     // What was drawn is there again after the way of giving it was changed to and fro.
-    const context = canvas.current?.getContext("2d");
+    const context = paper();
     if (!context || entry.ink === null) return;
     const pixels = context.createImageData(INK_SIDE, INK_SIDE);
     entry.ink.forEach((ink, index) => pixels.data.set([255, 255, 255, ink], index * 4));
@@ -271,12 +273,12 @@ function Drawing({ entry, onChange }: FieldProps): JSX.Element {
     return { x: ((event.clientX - box.left) * INK_SIDE) / box.width, y: ((event.clientY - box.top) * INK_SIDE) / box.height };
   };
   const draw = (to: Point): void => {
-    const context = canvas.current?.getContext("2d");
+    const context = paper();
     if (context && last.current !== null) drawLine(context, last.current, to);
     if (last.current !== null) last.current = to;
   };
   const end = (): void => {
-    const context = canvas.current?.getContext("2d");
+    const context = paper();
     if (!context || last.current === null) return;
     last.current = null;
     const { data } = context.getImageData(0, 0, INK_SIDE, INK_SIDE);
@@ -321,7 +323,7 @@ function Drawing({ entry, onChange }: FieldProps): JSX.Element {
       <button
         type="button"
         onClick={() => {
-          canvas.current?.getContext("2d")?.clearRect(0, 0, INK_SIDE, INK_SIDE);
+          paper()?.clearRect(0, 0, INK_SIDE, INK_SIDE);
           setPen(undefined);
           onChange({ ink: null });
         }}
