@@ -92,7 +92,7 @@ def document(options: argparse.Namespace) -> str:
     return _addressed(text, target.shown, options.url)
 
 
-def _asked(target: Target, path: str, options: argparse.Namespace) -> str:
+def _asked(target: Target, path: str, options: argparse.Namespace) -> bytes:
     core = CoreTarget(
         grpc=False,
         host=target.host,
@@ -127,7 +127,7 @@ def _of_files(path: str, timeout: float) -> str:
         return _addressed(asked.ask(f"/v1/models/{quote(name, safe='')}/openapi.json"), WITHOUT_SERVER, path)
 
 
-def _addressed(text: str, address: str, source: str) -> str:
+def _addressed(text: bytes, address: str, source: str) -> str:
     try:
         fields = json.loads(text)
         fields["servers"] = [{"url": address}]
