@@ -1,7 +1,7 @@
 """The last changes of what is served, and what became of them.
 
-Those by clients are kept apart: however many there are, the operators' own stay. What fails again and again in the same
-way is one of them.
+Those by clients are kept apart: however many there are, the operators' own stay. What fails again and again
+in the same way is one of them.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
 | ``grpc://host:8500/NAME``                      | gRPC, of TensorFlow Serving's API unless told     |
 | ``http://host:8501``, ``grpc://host:8500``     | models are named apart                            |
 
-``https`` and ``grpcs`` for TLS. ``/versions/N`` or ``/labels/LABEL`` may follow a name. In an address, names are
-percent-encoded, so that they may have any character.
+``https`` and ``grpcs`` for TLS. ``/versions/N`` or ``/labels/LABEL`` may follow a name. In an address, names
+are percent-encoded, so that they may have any character.
 """
 
 from __future__ import annotations

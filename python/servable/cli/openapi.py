@@ -1,5 +1,5 @@
-"""``servable openapi URL|PATH``: prints the OpenAPI document of a running server, of one of its models, or of a model's
-files, which a server of this process loads for that.
+"""``servable openapi URL|PATH``: prints the OpenAPI document of a running server, of one of its models, or of
+a model's files, which a server of this process loads for that.
 
 Exit statuses: 0 printed, 1 there is no server or no document, 2 invalid command line.
 """

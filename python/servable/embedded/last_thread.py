@@ -1,4 +1,5 @@
-"""A thread that is there when no other can be started: at the end of the process, by early releases of Python 3.12.
+"""A thread that is there when no other can be started: at the end of the process, with early releases of
+Python 3.12.
 
 It waits from the first server of the process on, and ends with the process.
 """

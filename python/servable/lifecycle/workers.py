@@ -3,8 +3,8 @@
 Not ``concurrent.futures``: the number of threads changes at run time (many at start, few afterwards), a load
 still inside TensorFlow must not keep the process from ending, and a hanging one must not block others.
 
-Early releases of Python 3.12 start no thread once the interpreter is ending, when servers that are embedded in a
-program end, and others may do so again. What is submitted then is done by who waits for it.
+Early releases of Python 3.12 start no thread once the interpreter is ending, when servers that are embedded
+in a program end, and others may do so again. What is submitted then is done by who waits for it.
 """
 
 from __future__ import annotations
