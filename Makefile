@@ -6,11 +6,13 @@ SHELL := /bin/bash
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-# Most tests wait for a server most of the time. A file's tests stay together, with the servers that they share.
-PYTEST_FLAGS ?= -n 2 --dist loadfile
+# Most tests wait for a server most of the time. A file's tests stay together, with the servers that they share; files go in
+# the order of tests/conftest.py.
+PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+CARGO_TEST := cargo test
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: audit console fuzz fuzz-long help demo test test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-kubernetes kubernetes test-fronts test-compose test-openapi test-docs test-wheel lint lint-workflows fmt bench rivals docs site proto client lock wheel release dev clean tools-present
+.PHONY: audit browser console fuzz fuzz-long help demo test core-tests test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-kubernetes kubernetes test-fronts test-compose test-openapi test-docs test-wheel lint lint-core lint-python lint-workflows fmt bench rivals docs site proto client lock wheel release dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +24,7 @@ $(VENV)/.tools: requirements/dev.txt requirements/docs.txt requirements/cpu.txt 
 	@echo "==> Python environment in $(VENV): the engines and the development tools (a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --progress-bar off -r requirements/dev.txt -r requirements/docs.txt -r requirements/cpu.txt -r requirements/engines.txt | (grep -v -E '^(Requirement already|Collecting|  Using cached|  Downloading)' || true)
+	@$(BIN)/python -m pip install --progress-bar off --no-compile -r requirements/dev.txt -r requirements/docs.txt -r requirements/cpu.txt -r requirements/engines.txt | (grep -v -E '^(Requirement already|Collecting|  Using cached|  Downloading)' || true)
 	@$(BIN)/python -m pip install --quiet --no-deps -r requirements/stubs.txt
 	@touch $@
 
@@ -36,16 +38,21 @@ dev: $(VENV)/.servable ## Make the environment and build the package into it.
 demo: dev ## Serve three example models and show a request to each. EXIT=1 stops after that.
 	@$(BIN)/python examples/demo.py $(if $(EXIT),--exit) $(DEMO_FLAGS)
 
-test: $(VENV)/.tools ## All tests and checks; the checks run beside the build.
-	@$(MAKE) --no-print-directory -j2 lint dev
-	@$(MAKE) --no-print-directory test-rust
-	@$(MAKE) --no-print-directory test-python
+test: tools-present ## All tests and checks; two things are built, checked or run at a time.
+	@$(MAKE) --no-print-directory -j2 dev lint-core core-tests lint-python browser
+	@$(MAKE) --no-print-directory -j2 CARGO_TEST='nice -n 10 cargo test --quiet' test-rust test-python
 
 test-rust: $(VENV)/.tools ## The core's tests; they build without Python, and run TensorFlow where it is installed.
-	@eval "$$($(BIN)/python scripts/engine_libraries.py)"; cargo test --locked
+	@eval "$$($(BIN)/python scripts/engine_libraries.py)"; $(CARGO_TEST) --locked --tests
 
-test-python: dev ## The Python tests, end-to-end and conformance ones included, in two processes (PYTEST_FLAGS).
+# Beside the build of the package, which has a folder of its own; clippy's is the same, so it goes first.
+core-tests: lint-core
+	cargo test --locked --tests --no-run
+
+browser:
 	@bash scripts/browser.sh
+
+test-python: dev browser ## The Python tests, end-to-end and conformance ones included, in two processes (PYTEST_FLAGS).
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 test-exports: dev ## The code of docs/exporting.md, with JAX, scikit-learn and PyTorch installed for it in build/exports.
@@ -60,9 +67,8 @@ test-int8: dev ## The tests of --engine_precision=int8, with NNCF installed for 
 test-clients: dev ## Published clients in Python, Go, Java and Node against a server, installed for it in build/clients.
 	@bash scripts/test-clients.sh $(VENV) build/clients
 
-test-console: dev ## The console: whether it is built from its sources, its unit tests, and every page in a real Chromium.
+test-console: dev browser ## The console: whether it is built from its sources, its unit tests, and every page in a real Chromium.
 	@bash scripts/console.sh check
-	@bash scripts/browser.sh
 	SERVABLE_BROWSER_TESTS=all $(BIN)/python -m pytest -q tests/browser
 
 test-prometheus: dev ## A real Prometheus against a server, by the dashboard and the alert rules of deploy/.
@@ -96,16 +102,19 @@ fuzz: ## Every decoder, with many changed examples each (FUZZ_RUNS); stable Rust
 fuzz-long: ## One decoder (TARGET=json_decode) with libFuzzer, until ended; needs nightly Rust and cargo-fuzz.
 	cargo +nightly fuzz run $(or $(TARGET),json_decode) -- $(FUZZ_FLAGS)
 
-lint: $(VENV)/.tools ## Formatting, clippy, ruff, mypy; whether what is generated is up to date.
+lint: lint-core lint-python ## Formatting, clippy, ruff, mypy; whether what is generated is up to date.
+
+lint-core:
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --features python -- -D warnings
+	cargo clippy --locked --all-targets --features python -- -D warnings
+	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml -- --check
+
+lint-python: $(VENV)/.tools
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	MYPYPATH=python:benches:benches/rivals:benches/rivals/servers $(BIN)/mypy benches/rivals/*.py benches/rivals/servers/*.py
 	$(BIN)/python scripts/make_sync_client.py --check
-	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml -- --check
 
 lint-workflows: $(VENV)/.tools ## The workflows of .github by actionlint, built for it in build/tools; needs Go.
 	GOBIN=$(CURDIR)/build/tools go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.7

@@ -21,6 +21,32 @@ SHARED = ROOT.parent / "shared"
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 SLOW = "SERVABLE_SLOW_TESTS"
+BEGUN_FIRST = (
+    # Engines are measured: beside what mostly waits.
+    "e2e/test_acceleration.py",
+    "e2e/test_remote.py",
+    "e2e/test_health.py",
+    "e2e/test_faults.py",
+    "e2e/test_demo.py",
+    "e2e/test_keras.py",
+    "e2e/test_overload.py",
+    "e2e/test_embedded_processes.py",
+    "e2e/test_openapi_fuzzed.py",
+    "docs/test_commands.py",
+    "docs/test_site.py",
+    "e2e/test_notebook.py",
+    "e2e/test_lifecycle.py",
+    "e2e/test_lifecycle_models.py",
+    "e2e/test_exporting.py",
+    "e2e/test_handover.py",
+    "browser/test_console.py",
+    "e2e/test_prometheus.py",
+    "e2e/test_formats.py",
+    "e2e/test_openapi.py",
+    "conformance/test_replies.py",
+    "conformance/test_grpc_vectors.py",
+)
+"""The files that take longest, in this order: one of them that was begun last would be waited for alone."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,7 +88,10 @@ def _logging_of_test() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips tests that cannot run here, with the reason."""
+    """Puts the files that take longest first; skips tests that cannot run here, with the reason."""
+    first = {ROOT / "tests" / name: place for place, name in enumerate(BEGUN_FIRST)}
+    assert all(path.is_file() for path in first), "BEGUN_FIRST names a file that is not there"
+    items.sort(key=lambda item: first.get(item.path, len(first)))
     shared = None if SHARED.is_dir() else f"{SHARED} is not there"
     tensorflow = _why_no_tensorflow()
     slow = None if os.environ.get(SLOW) else f"it takes long: {SLOW}=1, or its own target in the Makefile"

@@ -81,7 +81,7 @@ ARROWS = {
 
 PYTHON_ARROWS = {
     "__main__": {"cli"},
-    "cli": {"checkup", "client", "bench", "starter"},
+    "cli": {"checkup", "client", "bench", "embedded", "starter"},
     "pytest_plugin": {"embedded"},
     "embedded": {"serving", "client"},
     "checkup": {"serving"},

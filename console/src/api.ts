@@ -99,6 +99,7 @@ export interface Traffic {
 
 export interface Change {
   at: number;
+  by?: "operator" | "client";
   what: string;
   model: string | null;
   outcome: string;

@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { paths, type ServerInfo } from "./api";
-import { giveToken, token, useConnection, usePolled, type Standing } from "./connection";
+import { askForAnotherToken, giveToken, keepToken, token, useConnection, usePolled, type Standing } from "./connection";
 import { cut, plain } from "./format";
 import { ManagePage } from "./pages/manage";
 import { ModelPage } from "./pages/model";
@@ -18,7 +18,7 @@ const EVERY_MS = 2000;
 
 export function App(): JSX.Element {
   const place = usePlace();
-  const { standing, wantsToken } = useConnection();
+  const { standing, question } = useConnection();
   const { data: server } = usePolled<ServerInfo>(paths.server, EVERY_MS);
   const main = useRef<HTMLElement>(null);
   useTitle(place, main);
@@ -46,7 +46,7 @@ export function App(): JSX.Element {
         <Content place={place} server={server} />
       </main>
       <Announcer />
-      {wantsToken && <TokenDialog />}
+      {question !== "none" && <TokenDialog key={question} another={question === "another"} />}
     </>
   );
 }
@@ -119,6 +119,7 @@ function Header({ place, server, standing }: { place: Place; server: ServerInfo 
             {standing === "starting" ? texts.server.starting : standing === "gone" ? texts.server.gone : texts.server.there}
             {server && standing === "there" && <span class="quiet"> · {cut(server.version, 30)}</span>}
           </span>
+          {token() !== null && <TokenButton />}
           <ThemeButton />
         </div>
       </div>
@@ -133,6 +134,17 @@ function Logo(): JSX.Element {
       <path d="M7 12.5h18M7 19.5h11" class="logo-lines" />
       <circle cx="23.5" cy="19.5" r="2" class="logo-dot" />
     </svg>
+  );
+}
+
+function TokenButton(): JSX.Element {
+  return (
+    <button type="button" class="icon" aria-label={texts.token.another} title={texts.token.another} onClick={askForAnotherToken}>
+      <svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true">
+        <circle cx="6.5" cy="13.5" r="3.5" fill="none" stroke="currentColor" stroke-width="1.6" />
+        <path d="M9 11L16 4M13 7l2.5 2.5M11 9l1.5 1.5" stroke="currentColor" stroke-width="1.6" stroke-linecap="round" />
+      </svg>
+    </button>
   );
 }
 
@@ -159,17 +171,17 @@ function ThemeButton(): JSX.Element {
   );
 }
 
-function TokenDialog(): JSX.Element {
+function TokenDialog({ another }: { another: boolean }): JSX.Element {
   const [text, setText] = useState("");
-  const [refused] = useState(() => token() !== null);
+  const [refused] = useState(() => !another && token() !== null);
   const submit = (event: Event): void => {
     event.preventDefault();
     if (text.trim() !== "") giveToken(text.trim());
   };
   return (
-    <Dialog title={texts.token.title}>
+    <Dialog title={another ? texts.token.another : texts.token.title} {...(another ? { onClose: keepToken } : {})}>
       <form onSubmit={submit}>
-        <p>{texts.token.explain}</p>
+        <p>{another ? texts.token.anotherExplain : texts.token.explain}</p>
         {refused && (
           <p class="notice bad" role="alert">
             {texts.token.refused}
@@ -180,6 +192,11 @@ function TokenDialog(): JSX.Element {
           <input type="password" autocomplete="off" spellcheck={false} value={text} onInput={(event) => setText(event.currentTarget.value)} />
         </label>
         <div class="actions">
+          {another && (
+            <button type="button" onClick={keepToken}>
+              {texts.cancel}
+            </button>
+          )}
           <button class="main">{texts.token.submit}</button>
         </div>
       </form>

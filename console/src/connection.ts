@@ -1,5 +1,5 @@
 // The connection to the server: every request of the page, what is known of the server meanwhile (there,
-// gone, wanting a token), and values that are asked for again and again.
+// gone, wanting a token, having one without the rights), and values that are asked for again and again.
 import { useEffect, useState } from "preact/hooks";
 
 const TOKEN = "servable-token";
@@ -9,15 +9,17 @@ const RETRY_MS = 1_500;
 
 export type Standing = "starting" | "there" | "gone";
 
+/** Why a token is asked for: requests are refused without a good one, or the user wants to give another. */
+export type TokenQuestion = "none" | "needed" | "another";
+
 export interface ConnectionState {
   standing: Standing;
-  /** Requests are refused until a token is given. */
-  wantsToken: boolean;
+  question: TokenQuestion;
   /** Grows whenever the server has come back, or a token has been given. */
   epoch: number;
 }
 
-let state: ConnectionState = { standing: "starting", wantsToken: false, epoch: 0 };
+let state: ConnectionState = { standing: "starting", question: "none", epoch: 0 };
 const listeners = new Set<(state: ConnectionState) => void>();
 
 function become(change: Partial<ConnectionState>): void {
@@ -56,7 +58,22 @@ export function token(): string | null {
 
 export function giveToken(text: string): void {
   sessionStorage.setItem(TOKEN, text);
-  become({ wantsToken: false, epoch: state.epoch + 1 });
+  become({ question: "none", epoch: state.epoch + 1 });
+}
+
+/** Asks the user for another token: the one that is shown is good, and does not have the rights. */
+export function askForAnotherToken(): void {
+  if (state.question === "none") become({ question: "another" });
+}
+
+/** The token that is shown stays. */
+export function keepToken(): void {
+  if (state.question === "another") become({ question: "none" });
+}
+
+/** True if another token might have the rights that this one does not have. */
+export function lacksRights(error: Error): boolean {
+  return error instanceof Refused && error.status === 403 && token() !== null;
 }
 
 export interface Asked {
@@ -79,7 +96,7 @@ async function ask(path: string, asked: Asked): Promise<Response> {
   }
   if (answer.ok) return answer;
   // Another token may have been given while this was on its way.
-  if (answer.status === 401 && shown === token()) become({ wantsToken: true });
+  if (answer.status === 401 && shown === token()) become({ question: "needed" });
   throw new Refused(answer.status, errorText(await answer.text(), answer.status));
 }
 
@@ -166,7 +183,7 @@ export function usePolled<T>(path: string | null, every: number): Polled<T> {
       let pause = every;
       try {
         // Until there is a token, every answer would be the same.
-        if (!document.hidden && !state.wantsToken) {
+        if (!document.hidden && state.question !== "needed") {
           const data = await json<T>(path, { signal: ending.signal, patience: PATIENCE_MS });
           setSeen({ path, data });
         }

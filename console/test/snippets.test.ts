@@ -106,6 +106,45 @@ describe("Python", () => {
   });
 });
 
+describe("grpcurl", () => {
+  const parts = (of: Call, form = formOf(signature)): string[] =>
+    run("sh", code("grpcurl", of, form).replace(/(^|\n {2})grpcurl /, "$1printf '%s\\0' ")).split("\0").slice(0, -1);
+  const sent = (of: Call, named = signature): unknown => JSON.parse(parts(of, formOf(named))[2] ?? "");
+  it("has the request as one argument, whatever names and values are", () => {
+    for (const model of HOSTILE.filter((text) => !text.endsWith("\ud800"))) {
+      const named: Signature = { inputs: [{ name: model, dtype: "DT_STRING", shape: [-1] }], outputs: [] };
+      const of = call({ model, signature: model, version: 3, body: { signature_name: model, instances: [model] } });
+      const [plain, data, , address, method] = parts(of, formOf(named));
+      expect([plain, data, address, method]).toEqual(["-plaintext", "-d", "localhost:8500", "tensorflow.serving.PredictionService/Predict"]);
+      const text = { dtype: "DT_STRING", tensor_shape: { dim: [{ size: 1 }] }, string_val: [Buffer.from(model).toString("base64")] };
+      expect(sent(of, named)).toEqual({ model_spec: { name: model, version: 3, signature_name: model }, inputs: Object.fromEntries([[model, text]]) });
+    }
+  });
+  it("has the values by their dtype, in columns", () => {
+    const input = (name: string, dtype: string, shape: number[]): Signature["inputs"][number] => ({ name, dtype, shape });
+    const two: Signature = { inputs: [input("a", "DT_FLOAT", [-1, 2]), input("b", "DT_INT64", [-1])], outputs: [] };
+    const of = call({ body: { instances: [{ a: [1, 2.5], b: 1 }, { a: [3, Infinity], b: new Whole("9223372036854775807") }] as never } });
+    expect(code("grpcurl", of, formOf(two))).toContain('"int64_val": [1, 9223372036854775807]');
+    expect(code("grpcurl", of, formOf(two))).toContain('"dim": [{"size": 2}, {"size": 2}]}, "float_val": [1, 2.5, 3, "Infinity"]');
+    const flag: Signature = { inputs: [input("x", "DT_BOOL", [])], outputs: [] };
+    expect(sent(call({ body: { inputs: true } }), flag)).toEqual({ model_spec: { name: "m" }, inputs: { x: { dtype: "DT_BOOL", tensor_shape: { dim: [] }, bool_val: [true] } } });
+  });
+  it("is not there for what it cannot say", () => {
+    const half: Signature = { inputs: [{ name: "x", dtype: "DT_HALF", shape: [-1] }], outputs: [] };
+    const matrix: Signature = { inputs: [{ name: "x", dtype: "DT_FLOAT", shape: [-1, -1] }], outputs: [] };
+    expect(code("grpcurl", call({ body: { instances: [1] } }), formOf(half))).toBe("");
+    for (const instances of [[[1], [1, 2]], [1, [2]], [["a"]], [1]] as Value[][]) expect(code("grpcurl", call({ body: { instances } }), formOf(matrix))).toBe("");
+    expect(code("grpcurl", call({ body: { instances: Array.from({ length: 1000 }, () => "abc") } }))).toBe("");
+    expect(code("grpcurl", call({ grpc: null }))).toBe("");
+  });
+  it("reads a picture from its file, and asks over TLS where REST does", () => {
+    const of = call({ file: { name: "panda.jpg", type: "image/jpeg" }, rest: "https://h:1", needsToken: true, body: { instances: [{ b64: "AAAA" }] } });
+    const text = code("grpcurl", of);
+    expect(text).toContain('"string_val": ["\'; base64 < \'./panda.jpg\' | tr -d');
+    expect(text).toContain('grpcurl \\\n  -H "authorization: Bearer $SERVABLE_TOKEN" -d @');
+  });
+});
+
 describe("JavaScript", () => {
   it("is text within quotes", () => {
     for (const hostile of HOSTILE) {

@@ -121,6 +121,8 @@ class Scene:
     models: list[Fields] = field(default_factory=list)
     manage: bool = False
     token: str | None = None
+    weak_token: str | None = None
+    """A token that is good, and has the rights for nothing but the server's own page."""
     predict: Callable[[Fields], Fields] = lambda request: {"predictions": [1.0]}
     changes: list[Fields] = field(default_factory=list)
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -195,8 +197,11 @@ class _Handler(BaseHTTPRequestHandler):
         if parts == [""] or (parts[0] == "console" and parts[1] != "api"):
             return self._file("/".join(parts) or "index.html")
         scene = self.shown
-        if scene.token is not None and self.headers.get("Authorization") != f"Bearer {scene.token}":
+        shown = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if scene.token is not None and shown not in (scene.token, scene.weak_token):
             return self._json(401, {"error": "A token is needed"})
+        if scene.token is not None and shown != scene.token and parts != ["console", "api", "server"]:
+            return self._json(403, {"error": "This token may not do that"})
         fields = {key: values[-1] for key, values in parse_qs(split.query).items()}
         if method != "GET":
             scene.requests.append((method, split.path, json.loads(body) if body else None))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import random
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 import requests
 from conftest import ROOT, Served
+from google.protobuf import json_format
 from servers import ADMIN, FRIENDLY, MODELS, ONE_TRY, WITH_GRPC, admin_url, put_version, serving, until
 from visiting import Visitor, picture, serious
+
+from servable.messages import message_class
 
 pytestmark = pytest.mark.needs_tensorflow
 PANDA = ROOT / "examples" / "mobilenet_v2" / "panda.jpg"
@@ -104,6 +109,15 @@ def test_the_code_asks_the_same(visitor: Visitor, served: Served) -> None:
         code = page.locator("pre[data-language]").inner_text()
         done = subprocess.run([program, "-c", code], capture_output=True, text=True, timeout=60)
         assert (done.returncode, "sum" in done.stdout) == (0, True), (code, done.stderr)
+    page.get_by_role("tab", name="grpcurl", exact=True).click()
+    words = shlex.split(page.locator("pre[data-language]").inner_text())
+    method = "tensorflow.serving.PredictionService/Predict"
+    assert [words[0], words[-1]] == ["grpcurl", method]
+    request = message_class("tensorflow.serving.PredictRequest")()
+    sent = json_format.Parse(words[words.index("-d") + 1], request)
+    with grpc.insecure_channel(served.grpc) as channel:
+        answer = channel.unary_unary(f"/{method}")(sent.SerializeToString(), timeout=30)
+    assert b"sum" in answer
     page.get_by_role("tab", name="JavaScript", exact=True).click()
     code = (
         page.locator("pre[data-language]")

@@ -143,6 +143,34 @@ def test_a_token_is_asked_for(visitor: Visitor, fake: Fake) -> None:
     assert "s3cret" not in page.content()
 
 
+def test_a_token_without_the_rights_is_no_dead_end(visitor: Visitor, fake: Fake) -> None:
+    visitor.expected = ("status of 401", "status of 403")
+    scene = ordinary(manage=True)
+    scene.token, scene.weak_token = "s3cret", "weak"
+    page = visitor.open(fake(scene).url)
+    page.get_by_role("textbox", name="Token").fill("weak")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").get_by_text("does not have the rights").wait_for()
+    page.get_by_role("main").get_by_role("button", name="Use another token").click()
+    page.get_by_role("dialog", name="Use another token").wait_for()
+    assert serious(page) == []
+    # Who changes nothing keeps the token; the same is above, on every page.
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="detached")
+    page.get_by_role("banner").get_by_role("button", name="Use another token").click()
+    page.get_by_role("textbox", name="Token").fill("wrong")
+    page.keyboard.press("Enter")
+    page.get_by_text("did not accept").wait_for()
+    page.get_by_role("textbox", name="Token").fill("s3cret")
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="broken").wait_for()
+    page.get_by_role("alert").wait_for(state="detached")
+    page.get_by_role("button", name="Use another token").click()
+    page.get_by_role("button", name="Cancel").click()
+    page.goto(page.url.partition("#")[0] + "#/manage")
+    page.get_by_text("model_config_list").wait_for()
+
+
 @pytest.mark.parametrize("index", range(len(HOSTILE)))
 def test_hostile_names_harm_no_page(visitor: Visitor, fake: Fake, index: int) -> None:
     """Names of models, labels, signatures, tensors, errors, advice and answers, on every page."""
@@ -186,7 +214,7 @@ def test_a_digit_is_drawn(visitor: Visitor, fake: Fake) -> None:
     page = visitor.open(fake(scene).url + "#/try/digits")
     page.get_by_role("button", name="Predict").click()
     page.get_by_text("expected a drawing").wait_for()
-    box = page.get_by_role("img", name="Drawing area").bounding_box()
+    box = page.get_by_role("application", name="Drawing area").bounding_box()
     assert box is not None
     middle = box["x"] + box["width"] / 2
     page.mouse.move(middle, box["y"] + 30)
@@ -201,6 +229,33 @@ def test_a_digit_is_drawn(visitor: Visitor, fake: Fake) -> None:
     (row,) = asked[0]["instances"]
     lit = [(y, x) for y, line in enumerate(row) for x, (ink,) in enumerate(line) if ink > 0.5]
     assert (len(row), len(row[0])) == (28, 28)
+    assert {y for y, _ in lit} >= set(range(6, 22))
+    assert {x for _, x in lit} <= set(range(11, 17))
+
+
+def test_a_digit_is_drawn_with_the_keyboard(visitor: Visitor, fake: Fake) -> None:
+    asked = []
+    scene = ordinary()
+    scene.predict = lambda request: (asked.append(request), {"predictions": [[0.1] * 10]})[1]
+    page = visitor.open(fake(scene).url + "#/try/digits")
+    area = page.get_by_role("application", name="Drawing area for a digit: blank")
+    area.focus()
+    # A line down the middle, and one that is not drawn.
+    page.keyboard.press("Space")
+    for _ in range(14):
+        page.keyboard.press("ArrowDown")
+    page.get_by_role("status").get_by_text("Pen down, column 14, line 21 of 28").wait_for()
+    page.keyboard.press("Space")
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    page.get_by_role("application", name="something is drawn").wait_for()
+    assert serious(page) == []
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Clear"
+    page.get_by_role("button", name="Predict").click()
+    page.locator(".bars").wait_for()
+    (row,) = asked[0]["instances"]
+    lit = [(y, x) for y, line in enumerate(row) for x, (ink,) in enumerate(line) if ink > 0.5]
     assert {y for y, _ in lit} >= set(range(6, 22))
     assert {x for _, x in lit} <= set(range(11, 17))
 

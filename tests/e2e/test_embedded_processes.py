@@ -149,6 +149,37 @@ def test_an_interpreter_ends_with_its_servers(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").glob("servable*")) == []
 
 
+def test_where_no_thread_starts_at_the_end_all_is_unloaded_too(tmp_path: Path) -> None:
+    """As with Python 3.12.1: by itself, and where the program stops a server as late as that."""
+    done = run(
+        tmp_path,
+        """
+        import atexit, sys, threading
+
+        cores = []
+        atexit.register(lambda: print([core.states() for core in cores]))
+        import servable
+
+        class Refusing:
+            def start(self):
+                raise RuntimeError("can't create new thread at interpreter shutdown")
+
+        def end_of_threads():
+            threading.Thread.start = Refusing.start
+
+        by_itself, stopped = servable.serve(sys.argv[1]), servable.serve(sys.argv[1])
+        cores += [by_itself._running.core, stopped._running.core]
+        atexit.register(stopped.stop)
+        atexit.register(end_of_threads)
+        print(by_itself.predict([1]).tolist())
+        """,
+        ONE,
+    )
+    states = "[('half_plus_two', 1, 'END', 'OK', '')]"
+    assert (done.returncode, done.stdout) == (0, f"[2.5]\n[{states}, {states}]\n"), done.stderr
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize("when", ["waits", "asks"])
 def test_ctrl_c_ends_a_program_and_its_server(tmp_path: Path, when: str) -> None:
     work = {"waits": "threading.Event().wait()", "asks": "server.predict({'steps': 1 << 60})"}[when]

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from servers import DROP_IN, MODELS, put_version, serving
 from tokens import TokenFile, get
 from wire import ask
+
+from servable.cli.openapi import WITHOUT_SERVER
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -250,6 +253,21 @@ def test_the_command_prints_what_the_server_says(server: Served) -> None:
         assert printed == {**read(server, of), "servers": printed["servers"]}
     ended = run(f"{server.rest}/v1/models/none")
     assert ended.returncode == 1 and "Servable not found" in ended.stderr
+
+
+def test_the_command_needs_no_server_for_files() -> None:
+    models = [MODELS / "pair", *([MODELS / "onnx_pair"] if find_spec("onnxruntime") else [])]
+    with serving(*models) as served:
+        for model in models:
+            command = [sys.executable, "-m", "servable", "openapi", str(model)]
+            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            assert (ended.returncode, ended.stderr) == (0, "")
+            expected = {**read(served, model.name), "servers": [{"url": WITHOUT_SERVER}]}
+            assert json.loads(ended.stdout) == expected
+    command = [sys.executable, "-m", "servable", "openapi", str(MODELS / "unknown_op")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "Op type not registered" in ended.stderr and "hint: " in ended.stderr
 
 
 def test_the_example_of_the_documentation_is_up_to_date() -> None:

@@ -103,4 +103,4 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" 
 TFLITE = b"\x1c\0\0\0TFL3" + bytes(64)
 OPENVINO = b'<?xml version="1.0"?>\n<net name="m" version="11">\n<layers/></net>\n'
 GGUF = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
-GZIPPED_PICKLE = gzip.compress(pickled("sklearn.svm._classes", "SVC"))
+GZIPPED_PICKLE = gzip.compress(pickled("sklearn.svm._classes", "SVC"), mtime=0)

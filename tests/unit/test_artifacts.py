@@ -96,7 +96,7 @@ FILES = [
     ("t.tar.gz", made.tarred({"a/m.onnx": b"x"}, "w:gz"), "archive", "serve t-unpacked/a/m.onnx"),
     ("t.tar.xz", made.tarred({"a/m.pt": b"x"}, "w:xz"), "archive", "inspect t-unpacked/a/m.pt"),
     ("t.tar.bz2", made.tarred({"notes": b"x"}, "w:bz2"), "archive", "unpack it"),
-    ("m.onnx.gz", gzip.compress(made.ONNX), "compressed", "gunzip"),
+    ("m.onnx.gz", gzip.compress(made.ONNX, mtime=0), "compressed", "gunzip"),
     ("m.onnx.bz2", bz2.compress(made.ONNX), "compressed", "bunzip2"),
     ("m.onnx.xz", lzma.compress(made.ONNX), "compressed", "unxz"),
     ("notes.txt", b"some notes\n", "", ""),

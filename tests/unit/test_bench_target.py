@@ -27,6 +27,12 @@ from servable.errors import UsageError
         ("http://[::1]:1/v2/models/a%2Bb/infer", Target("v2", False, "::1", 1), Model("a+b")),
         ("http://h:1/v2/models/m/versions/2/infer", Target("v2", False, "h", 1), Model("m", version="2")),
         ("grpc://h/m", Target("tensorflow", True, "h", 8500), Model("m")),
+        ("grpc://h/a%2Fb%20c", Target("tensorflow", True, "h", 8500), Model("a/b c")),
+        (
+            "http://h/v1/models/a%2Flabels%2F%3Apredict%20c/labels/d%2Fe:predict",
+            Target("tensorflow", False, "h", 80),
+            Model("a/labels/:predict c", label="d/e"),
+        ),
         ("grpcs://h:1", Target("tensorflow", True, "h", 1, True), None),
         ("http://h:8501", Target("tensorflow", False, "h", 8501), None),
         (
@@ -47,6 +53,7 @@ def test_addresses_are_read(text: str, target: Target, model: Model | None) -> N
         *("http://h/v1/models/", "http://h/v1/other", "http://h/v1/models/m:classify", "http://h?x=y"),
         *(
             "grpc://h/a/b",
+            "http://h/v1/models/a b",
             "grpc://h/m/versions/x",
             "grpc://h/m/versions/٣",
             f"grpc://h/m/versions/{10**18}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -141,6 +142,40 @@ def test_only_the_last_changes_are_remembered() -> None:
     assert len(names) == MOST and names[0] == str(MOST + 4)
 
 
+def test_clients_push_no_change_of_an_operator_out() -> None:
+    changes = Changes()
+    changes.record("load", "own", lambda: None)
+    for number in range(3 * MOST):
+        changes.record("load", str(number), lambda: None, "client")
+    changes.record("unload", "own", lambda: None)
+    told = changes.newest_first()
+    assert [told[0]["what"], told[-1]["model"], len(told)] == ["unload", "own", MOST + 2]
+    assert [one["by"] for one in told] == ["operator", *["client"] * MOST, "operator"]
+    assert told[1]["model"] == str(3 * MOST - 1)
+
+
+def test_what_fails_again_in_the_same_way_is_told_once() -> None:
+    times = iter(range(100))
+    changes = Changes(clock=lambda: float(next(times)))
+
+    def fails(message: str) -> None:
+        raise StatusError("INVALID_ARGUMENT", message)
+
+    for message in ("a", "a", "b", "b", "b", "a"):
+        with pytest.raises(StatusError):
+            changes.record("reload_config", None, partial(fails, message))
+    for _ in range(2):
+        changes.record("reload_config", None, lambda: None)
+    told = [(one["at"], one["outcome"], one["message"]) for one in changes.newest_first()]
+    assert told == [
+        (7.0, "OK", ""),
+        (6.0, "OK", ""),
+        (5.0, "INVALID_ARGUMENT", "a"),
+        (4.0, "INVALID_ARGUMENT", "b"),
+        (1.0, "INVALID_ARGUMENT", "a"),
+    ]
+
+
 def test_the_administrations_changes_are_among_them() -> None:
     management: Any = SimpleNamespace(
         unload=lambda name: {"name": name, "standing": "removed"}, models=lambda: {"models": []}, label=None
@@ -243,6 +278,19 @@ def test_models_are_told_by_name_in_pages() -> None:
     )  # fmt: skip
     nothing = server.listing.page({"search": "?"})
     assert nothing == {"models": [], "total": 0, "next": None}
+
+
+def test_a_page_of_long_models_has_fewer_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MOST_BYTES", 1000)
+    server = Server(*(f"m{number}" + "x" * (2000 if number == 3 else 0) for number in range(9)))
+    sizes, after = [], {}
+    while after is not None:
+        page = server.listing.page({"limit": "5", **after})
+        assert page["total"] == 9
+        sizes.append([one["name"][:2] for one in page["models"]])
+        after = None if page["next"] is None else {"after": page["next"]}
+    assert sizes[1:3] == [["m3"], ["m4", "m5", "m6"]], sizes
+    assert [name for names in sizes for name in names] == [f"m{number}" for number in range(9)]
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "1001", "x", "1e2", "٣", "9" * 20])

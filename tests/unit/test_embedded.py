@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import types
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -16,6 +17,7 @@ from servable.config.values import ModelConfig
 from servable.embedded.configuration import Flag, _written, check_library
 from servable.embedded.display import VersionStatus, line, table
 from servable.embedded.exporting import ExportFolder
+from servable.embedded.last_thread import LastThread
 from servable.embedded.models import model_configs
 from servable.engines import tensorflow_library
 from servable.errors import FailedPreconditionError, InvalidArgumentError
@@ -120,3 +122,25 @@ def test_many_models_are_not_all_shown() -> None:
         "<servable.Server of m0 (1 AVAILABLE), m1 (1 AVAILABLE), m2 (1 AVAILABLE), m3 (1 AVAILABLE), 996 more"
         "; no ports>"
     )
+
+
+def test_the_last_thread_does_what_it_is_given(caplog: pytest.LogCaptureFixture) -> None:
+    last, done, names = LastThread(), threading.Event(), []
+    assert last.do(done.set) is False
+    last.begin()
+    last.begin()
+    assert last.do(lambda: 1 / 0)
+    assert last.do(lambda: names.append(threading.current_thread().name))
+    assert last.do(done.set) and done.wait(10)
+    assert names == ["servable-end"]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_forked_process_has_no_last_thread_until_it_starts_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    last, done = LastThread(), threading.Event()
+    last.begin()
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    last.forget()
+    assert last.do(done.set) is False
+    last.begin()
+    assert last.do(done.set) and done.wait(10)

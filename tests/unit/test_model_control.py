@@ -81,9 +81,9 @@ def control(*models: ModelConfig) -> tuple[ModelControl, Any]:
     return ModelControl(manager), manager
 
 
-def code(made: ModelControl, action: str, name: str) -> str:
+def code(made: ModelControl, action: str, name: str, has_left: bool = False) -> str:
     try:
-        made.answer(action, name)
+        made.answer(action, name, lambda: has_left)
     except StatusError as error:
         return error.code
     return "OK"
@@ -105,6 +105,7 @@ def test_what_is_served_is_loaded_again() -> None:
     assert (manager.models, manager.reloaded) == ((M,), ["m"])
     manager.broken.add("slow")
     assert code(made, "load", "m") == "DEADLINE_EXCEEDED"
+    assert code(made, "load", "m", has_left=True) == "CANCELLED"
 
 
 def test_what_was_configured_again_meanwhile_counts() -> None:
@@ -139,6 +140,8 @@ def test_a_load_that_takes_long_is_waited_for() -> None:
     assert manager.becomes == [Availability.AVAILABLE]
     manager.becomes = [Availability.HANGING]
     assert code(made, "load", "m") == "DEADLINE_EXCEEDED"
+    with pytest.raises(StatusError, match="CANCELLED: the client has left: it is still being loaded"):
+        made.answer("load", "m", lambda: True)
 
 
 def test_a_load_that_was_refused_can_be_tried_again() -> None:
@@ -202,5 +205,6 @@ def test_what_still_serves_is_told() -> None:
     made, manager = control(M)
     manager.serving.add("m")
     assert [code(made, action, "m") for action in ("unload", "load")] == ["DEADLINE_EXCEEDED"] * 2
+    assert [code(made, action, "m", True) for action in ("unload", "load")] == ["CANCELLED"] * 2
     manager.serving.clear()
     assert code(made, "load", "m") == "OK"

@@ -140,3 +140,38 @@ def test_a_thread_that_cannot_start_does_not_count(monkeypatch: pytest.MonkeyPat
     workers.submit(lambda: done.append(2))
     assert workers.wait_idle(10)
     assert done == [1, 2]
+
+
+def test_at_the_end_of_the_interpreter_who_waits_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with Python 3.12.1, where no thread starts then."""
+    before, after = Workers("w", 2, patience=0.0), Workers("w", 1)
+    gate, done = threading.Event(), []
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    def waits() -> None:
+        assert gate.wait(10)
+        done.append("begun before")
+
+    before.submit(waits)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        for number in range(3):
+            before.submit(lambda number=number: done.append(number))
+        before.resize(5)
+        # A thread that is there does it, as ever.
+        gate.set()
+        assert before.wait_idle(10)
+        assert done == ["begun before", 0, 1, 2]
+        threads: list[threading.Thread] = []
+
+        def first() -> None:
+            threads.append(threading.current_thread())
+            after.submit(lambda: threads.append(threading.current_thread()))
+
+        after.submit(first)
+        after.submit(lambda: 1 / 0)
+        assert threads == [] and after.wait_idle(0.0) is False
+        assert after.wait_idle(None)
+        assert threads == [threading.current_thread()] * 2

@@ -3,7 +3,7 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { paths, type Change, type ListedModel, type Model, type ServerInfo } from "../api";
-import { blob, json, text as ask, usePolled } from "../connection";
+import { blob, json, text as ask, useConnection, usePolled } from "../connection";
 import * as format from "../format";
 import { announce, Badge, Dialog, Empty, Lead, Name, Prose, Scrolling, Trouble, Waiting } from "../parts/basics";
 import { save } from "../parts/download";
@@ -431,10 +431,13 @@ function Changes({ changed }: { changed: number }): JSX.Element {
               </tr>
             </thead>
             <tbody>
-              {data.changes.slice(0, 100).map((change, index) => (
+              {data.changes.slice(0, 200).map((change, index) => (
                 <tr key={index}>
                   <td>{format.moment(change.at)}</td>
-                  <td>{format.cut(change.what, 40)}</td>
+                  <td>
+                    {format.cut(change.what, 40)}
+                    {change.by === "client" && <span class="quiet"> {names.byClient}</span>}
+                  </td>
                   <td>{change.model === null ? "" : <Name text={change.model} most={40} />}</td>
                   <td>
                     <span class={change.outcome === "OK" ? "badge good" : "badge bad"}>
@@ -456,6 +459,7 @@ function Configuration({ changed, onChanged }: { changed: number; onChanged: () 
   const [config, setConfig] = useState<string>();
   const [trouble, setTrouble] = useState<Error>();
   const { busy, error, work } = useWork(onChanged);
+  const { epoch } = useConnection();
   useEffect(() => {
     const ending = new AbortController();
     ask(paths.config, { signal: ending.signal })
@@ -467,7 +471,7 @@ function Configuration({ changed, onChanged }: { changed: number; onChanged: () 
         if (!ending.signal.aborted) setTrouble(thrown instanceof Error ? thrown : new Error(String(thrown)));
       });
     return () => ending.abort();
-  }, [changed]);
+  }, [changed, epoch]);
   const reload = (): void => {
     void work(names.reloadConfig, async () => {
       await ask(paths.reloadConfig, { method: "POST" });

@@ -29,7 +29,8 @@ export interface Paged {
 export function useModels(limit: number): Paged {
   const [search, setSearch] = useState("");
   const [asked, setAsked] = useState("");
-  const [starts, setStarts] = useState<string[]>([]);
+  // A page has as many models as the server gives at once, so each says how many are before it.
+  const [starts, setStarts] = useState<{ after: string; before: number }[]>([]);
   useEffect(() => {
     // What is asked already keeps its page.
     if (search.trim() === asked) return undefined;
@@ -39,7 +40,7 @@ export function useModels(limit: number): Paged {
     }, 200);
     return () => clearTimeout(timer);
   }, [search, asked]);
-  const polled = usePolled<ModelList>(paths.models(asked, starts.at(-1) ?? null, limit), EVERY_MS);
+  const polled = usePolled<ModelList>(paths.models(asked, starts.at(-1)?.after ?? null, limit), EVERY_MS);
   // While the next page comes, the one before stays.
   const [kept, setKept] = useState<ModelList>();
   useEffect(() => {
@@ -50,14 +51,16 @@ export function useModels(limit: number): Paged {
     if (asked !== "" && total !== undefined) announce(texts.models.found(total), false);
   }, [asked, total]);
   const next = polled.data?.next ?? null;
+  const from = starts.at(-1)?.before ?? 0;
+  const after = from + (polled.data?.models.length ?? 0);
   return {
     list: polled.data ?? kept,
     error: polled.data ? undefined : polled.error,
     search,
     setSearch,
-    back: starts.length > 0 ? () => setStarts((before) => before.slice(0, -1)) : undefined,
-    forth: next !== null ? () => setStarts((before) => [...before, next]) : undefined,
-    from: starts.length * limit,
+    back: starts.length > 0 ? () => setStarts((pages) => pages.slice(0, -1)) : undefined,
+    forth: next !== null ? () => setStarts((pages) => [...pages, { after: next, before: after }]) : undefined,
+    from,
     again: polled.again,
   };
 }

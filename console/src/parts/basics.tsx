@@ -3,7 +3,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { cut, LONGEST_NAME, LONGEST_TITLE, plain } from "../format";
 import { texts } from "../texts";
-import { Refused } from "../connection";
+import { askForAnotherToken, lacksRights, Refused } from "../connection";
 
 /** Text from outside: isolated from the direction of what is around it, and cut to a length. */
 export function Name({ text, most = LONGEST_NAME }: { text: string; most?: number }): JSX.Element {
@@ -81,6 +81,14 @@ export function Trouble({ error }: { error: Error }): JSX.Element {
     <div class="notice bad" role="alert">
       <Prose text={error.message} />
       {error instanceof Refused && <p class="quiet">{texts.failedRequest(error.status)}</p>}
+      {lacksRights(error) && (
+        <>
+          <p>{texts.token.lacksRights}</p>
+          <button type="button" onClick={askForAnotherToken}>
+            {texts.token.another}
+          </button>
+        </>
+      )}
     </div>
   );
 }

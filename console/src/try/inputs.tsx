@@ -2,10 +2,11 @@
 import type { JSX } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { bytes, cut, plain, tensorType } from "../format";
-import { Name } from "../parts/basics";
+import { announce, Name } from "../parts/basics";
 import { texts } from "../texts";
 import { INK_SIDE, pick, type Entry } from "./entries";
 import { pictureShape, type Field, type Form, type Kind } from "./fields";
+import { afterKey, FIRST_PEN, pointOf, type Pen } from "./pen";
 import { rangesFor, type Range } from "./pixels";
 
 interface FieldProps {
@@ -253,62 +254,77 @@ function Camera({ onTaken, onTrouble }: { onTaken: (file: File) => void; onTroub
 
 function Drawing({ entry, onChange }: FieldProps): JSX.Element {
   const canvas = useRef<HTMLCanvasElement>(null);
-  const last = useRef<{ x: number; y: number } | null>(null);
+  const last = useRef<Point | null>(null);
+  // There once the keyboard is used; it is seen while the area has the focus.
+  const [pen, setPen] = useState<Pen>();
+  // It is read after each line, also after each step of the pen.
+  const paper = (): CanvasRenderingContext2D | null | undefined => canvas.current?.getContext("2d", { willReadFrequently: true });
   useEffect(() => {
     // What was drawn is there again after the way of giving it was changed to and fro.
-    const context = canvas.current?.getContext("2d");
+    const context = paper();
     if (!context || entry.ink === null) return;
     const pixels = context.createImageData(INK_SIDE, INK_SIDE);
     entry.ink.forEach((ink, index) => pixels.data.set([255, 255, 255, ink], index * 4));
     context.putImageData(pixels, 0, 0);
   }, []);
-  const at = (event: PointerEvent): { x: number; y: number } => {
+  const at = (event: PointerEvent): Point => {
     const box = canvas.current?.getBoundingClientRect();
     if (!box) return { x: 0, y: 0 };
     return { x: ((event.clientX - box.left) * INK_SIDE) / box.width, y: ((event.clientY - box.top) * INK_SIDE) / box.height };
   };
-  const draw = (event: PointerEvent): void => {
-    const context = canvas.current?.getContext("2d");
-    if (!context || last.current === null) return;
-    const to = at(event);
-    context.strokeStyle = "#fff";
-    context.lineWidth = INK_SIDE / 13;
-    context.lineCap = "round";
-    context.beginPath();
-    context.moveTo(last.current.x, last.current.y);
-    // A line to where it begins is not drawn by every browser.
-    context.lineTo(to.x + 0.01, to.y);
-    context.stroke();
-    last.current = to;
+  const draw = (to: Point): void => {
+    const context = paper();
+    if (context && last.current !== null) drawLine(context, last.current, to);
+    if (last.current !== null) last.current = to;
   };
   const end = (): void => {
-    const context = canvas.current?.getContext("2d");
+    const context = paper();
     if (!context || last.current === null) return;
     last.current = null;
     const { data } = context.getImageData(0, 0, INK_SIDE, INK_SIDE);
     onChange({ ink: Uint8ClampedArray.from({ length: INK_SIDE * INK_SIDE }, (_, index) => data[index * 4 + 3] ?? 0) });
   };
+  const press = (event: KeyboardEvent): void => {
+    const before = pen ?? FIRST_PEN;
+    const after = event.ctrlKey || event.altKey || event.metaKey ? null : afterKey(before, event.key);
+    if (after === null) return;
+    event.preventDefault();
+    if (after.down) {
+      last.current = pointOf(before);
+      draw(pointOf(after));
+      end();
+    }
+    announce(texts.try.pen(after.down, after.x + 1, after.y + 1), false);
+    setPen(after);
+  };
   return (
     <div class="drawing">
-      <canvas
-        ref={canvas}
-        width={INK_SIDE}
-        height={INK_SIDE}
-        role="img"
-        aria-label={texts.try.canvas}
-        onPointerDown={(event) => {
-          event.currentTarget.setPointerCapture(event.pointerId);
-          last.current = at(event);
-          draw(event);
-        }}
-        onPointerMove={draw}
-        onPointerUp={end}
-        onPointerCancel={end}
-      />
+      <div class="drawing-area">
+        <canvas
+          ref={canvas}
+          width={INK_SIDE}
+          height={INK_SIDE}
+          // So that screen readers leave the arrow keys to it.
+          role="application"
+          tabIndex={0}
+          aria-label={`${texts.try.canvas}: ${entry.ink === null ? texts.try.canvasIs.blank : texts.try.canvasIs.drawn}`}
+          onKeyDown={press}
+          onPointerDown={(event) => {
+            event.currentTarget.setPointerCapture(event.pointerId);
+            last.current = at(event);
+            draw(last.current);
+          }}
+          onPointerMove={(event) => draw(at(event))}
+          onPointerUp={end}
+          onPointerCancel={end}
+        />
+        {pen !== undefined && <span class={pen.down ? "pen down" : "pen"} aria-hidden="true" style={placeOf(pen)} />}
+      </div>
       <button
         type="button"
         onClick={() => {
-          canvas.current?.getContext("2d")?.clearRect(0, 0, INK_SIDE, INK_SIDE);
+          paper()?.clearRect(0, 0, INK_SIDE, INK_SIDE);
+          setPen(undefined);
           onChange({ ink: null });
         }}
       >
@@ -316,4 +332,26 @@ function Drawing({ entry, onChange }: FieldProps): JSX.Element {
       </button>
     </div>
   );
+}
+
+interface Point {
+  x: number;
+  y: number;
+}
+
+function drawLine(context: CanvasRenderingContext2D, from: Point, to: Point): void {
+  context.strokeStyle = "#fff";
+  context.lineWidth = INK_SIDE / 13;
+  context.lineCap = "round";
+  context.beginPath();
+  context.moveTo(from.x, from.y);
+  // A line to where it begins is not drawn by every browser.
+  context.lineTo(to.x + 0.01, to.y);
+  context.stroke();
+}
+
+function placeOf(pen: Pen): { left: string; top: string } {
+  const { x, y } = pointOf(pen);
+  const percent = (length: number): string => `${((100 * length) / INK_SIDE).toFixed(2)}%`;
+  return { left: percent(x), top: percent(y) };
 }

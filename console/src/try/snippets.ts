@@ -1,7 +1,8 @@
-// The same call as lines to copy: curl, Python, JavaScript, gRPC. Whatever a name or a value contains, it stays
+// The same call as lines to copy: curl, Python, JavaScript, gRPC (Python and grpcurl). Whatever a name or a value contains, it stays
 // text within quotes: no shell, no Python and no JavaScript takes a part of it for code. Pure.
 import { segment } from "../api";
 import type { Form } from "./fields";
+import { tensorJson } from "./tensors";
 import { quoted, Whole, writeJson, type Body, type Value } from "./values";
 
 export interface Call {
@@ -18,7 +19,7 @@ export interface Call {
 }
 
 export interface Snippet {
-  language: "curl" | "client" | "requests" | "javascript" | "grpc";
+  language: "curl" | "client" | "requests" | "javascript" | "grpc" | "grpcurl";
   title: string;
   code: string;
   /** The lines read the request's body from request.json. */
@@ -65,6 +66,8 @@ export function snippetsOf(call: Call, form: Form): Snippet[] {
   ];
   if (call.grpc !== null) {
     snippets.push({ language: "grpc", title: "gRPC", code: clientCode(call, form, long, true), needsRequestFile });
+    const code = long && call.file === null ? null : grpcurlCode(call, form, call.grpc);
+    if (code !== null) snippets.push({ language: "grpcurl", title: "grpcurl", code, needsRequestFile: false });
   }
   return snippets;
 }
@@ -84,10 +87,47 @@ function curlCode(call: Call, text: string, long: boolean): string {
   return `curl ${url}${token} \\\n  -d ${long ? `@${REQUEST_FILE}` : shellQuoted(text)}`;
 }
 
+/** Null where the values have no words in JSON that grpcurl reads: ragged lists, dtypes without values of their own. */
+function grpcurlCode(call: Call, form: Form, address: string): string | null {
+  const request = grpcRequest(call, form);
+  if (request === null) return null;
+  const plain = call.rest?.startsWith("https:") ? "" : " -plaintext";
+  const token = call.needsToken ? ` \\\n  -H "authorization: Bearer $SERVABLE_TOKEN"` : "";
+  const to = `${shellQuoted(address)} tensorflow.serving.PredictionService/Predict`;
+  if (call.file === null) return `grpcurl${plain}${token} \\\n  -d ${shellQuoted(writeJson(request))} \\\n  ${to}`;
+  const [before, after] = aroundMark(request);
+  const file = shellQuoted(`./${call.file.name}`);
+  return `(printf %s ${shellQuoted(before)}; base64 < ${file} | tr -d '\\n'; printf %s ${shellQuoted(after)}) |\n  grpcurl${plain}${token} -d @ \\\n  ${to}`;
+}
+
+/** The PredictRequest in protobuf's JSON; a file's bytes are a mark. */
+function grpcRequest(call: Call, form: Form): Record<string, unknown> | null {
+  const inputs: Record<string, unknown> = {};
+  for (const { input } of form.fields) {
+    const value = columnOf(call.file === null ? call.body : (withFile(call.body, MARK) as Body), form, input.name);
+    const tensor = tensorJson(input.dtype, value, input.shape?.length);
+    if (tensor === null) return null;
+    // "__proto__" is a name like any other.
+    Object.defineProperty(inputs, input.name, { value: tensor, enumerable: true });
+  }
+  const spec = {
+    name: call.model,
+    ...(call.version === null ? {} : { version: call.version }),
+    ...(call.signature === "serving_default" ? {} : { signature_name: call.signature }),
+  };
+  return { model_spec: spec, inputs };
+}
+
+const MARK = "@@@";
+
 /** The body before and after the file's base64. */
 function aroundFile(call: Call): [string, string] {
-  const mark = "@@@";
-  const replaced = writeJson(withFile(call.body, mark));
+  return aroundMark(withFile(call.body, MARK));
+}
+
+function aroundMark(value: unknown): [string, string] {
+  const mark = MARK;
+  const replaced = writeJson(value);
   const at = replaced.lastIndexOf(mark);
   return [replaced.slice(0, at), replaced.slice(at + mark.length)];
 }

@@ -1,20 +1,28 @@
-"""The last changes of what is served, and what became of them."""
+"""The last changes of what is served, and what became of them.
+
+Those by clients are kept apart: however many there are, the operators' own stay. What fails again and again
+in the same way is one of them.
+"""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from servable.errors import StatusError
 
 MOST = 100
+"""Changes by operators that are remembered, and by clients."""
 MOST_SHOWN = 4000
 """Characters of a message."""
 MOST_NAME = 500
 """Characters of a model's name."""
+
+By = Literal["operator", "client"]
 
 _FAILED = ("failed", "failing")
 _T = TypeVar("_T")
@@ -26,37 +34,46 @@ class Changes:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._last: deque[dict[str, Any]] = deque(maxlen=MOST)
+        self._count = itertools.count()
+        self._last: dict[By, deque[tuple[int, dict[str, Any]]]] = {
+            by: deque(maxlen=MOST) for by in ("operator", "client")
+        }
 
-    def record(self, what: str, model: str | None, change: Callable[[], _T]) -> _T:
+    def record(self, what: str, model: str | None, change: Callable[[], _T], by: By = "operator") -> _T:
         """Carries out ``change``, and remembers what it was and how it ended; returns what it does."""
         try:
             done = change()
         except StatusError as error:
-            self._add(what, model, error.code, error.message)
+            self._add(by, what, model, (error.code, error.message))
             raise
         except Exception as error:
-            self._add(what, model, "INTERNAL", f"{type(error).__name__}: {error}")
+            self._add(by, what, model, ("INTERNAL", f"{type(error).__name__}: {error}"))
             raise
-        self._add(what, model, *_outcome(done))
+        self._add(by, what, model, _outcome(done))
         return done
 
     def newest_first(self) -> list[dict[str, Any]]:
-        """Returns what is remembered: when, what, which model, the code of its outcome, and a message."""
+        """Returns what is remembered: when, by whom, what, which model, the outcome's code, a message."""
         with self._lock:
-            return [dict(one) for one in reversed(self._last)]
+            numbered = [one for last in self._last.values() for one in last]
+        return [dict(one) for _, one in sorted(numbered, key=lambda one: -one[0])]
 
-    def _add(self, what: str, model: str | None, outcome: str, message: str) -> None:
-        shown = message if len(message) <= MOST_SHOWN else message[:MOST_SHOWN] + "…"
+    def _add(self, by: By, what: str, model: str | None, outcome: tuple[str, str]) -> None:
+        code, message = outcome
         one = {
             "at": round(self._clock(), 3),
+            "by": by,
             "what": what,
             "model": model if model is None or len(model) <= MOST_NAME else model[:MOST_NAME] + "…",
-            "outcome": outcome,
-            "message": shown,
+            "outcome": code,
+            "message": message if len(message) <= MOST_SHOWN else message[:MOST_SHOWN] + "…",
         }
         with self._lock:
-            self._last.append(one)
+            last = self._last[by]
+            # A config file that cannot be applied is tried at every poll.
+            if last and code != "OK" and {**last[-1][1], "at": one["at"]} == one:
+                last.pop()
+            last.append((next(self._count), one))
 
 
 def _outcome(done: object) -> tuple[str, str]:

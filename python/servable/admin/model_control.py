@@ -37,9 +37,9 @@ class ModelControl:
     _changing: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, action: str, name: str, has_left: HasLeft = _stays) -> None:
-        """Does ``load`` or ``unload`` and returns when it is in force, or the client has left.
+        """Does ``load`` or ``unload`` and returns when it is in force.
 
-        Raises ``StatusError``.
+        Raises ``StatusError``: CANCELLED if the client has left before.
         """
         if action == "load":
             self._load(name, has_left)
@@ -68,7 +68,7 @@ class ModelControl:
     def _load(self, name: str, has_left: HasLeft) -> None:
         # What is left of a former load would be taken for the outcome of this one.
         if not self.manager.wait_for_withdrawal(name, LONGEST_LOAD, wholly=True, gives_up=has_left):
-            raise StatusError("DEADLINE_EXCEEDED", f"failed to load '{name}': it is still being unloaded")
+            raise _not_waited_for(f"failed to load '{name}'", "it is still being unloaded", has_left)
         with self._changing:
             configured = any(one.name == name for one in self.manager.configured())
             before = self._unloaded.get(name)
@@ -78,7 +78,7 @@ class ModelControl:
         if not configured and before is None:
             raise StatusError("NOT_FOUND", f"failed to load '{name}', failed to poll from model repository")
         if configured and not self.manager.reload(name, LONGEST_LOAD, has_left):
-            raise StatusError("DEADLINE_EXCEEDED", f"failed to load '{name}': it is still being loaded")
+            raise _not_waited_for(f"failed to load '{name}'", "it is still being loaded", has_left)
         self._wait(name, has_left)
 
     def _unload(self, name: str, has_left: HasLeft) -> None:
@@ -90,7 +90,7 @@ class ModelControl:
                 self.manager.change(lambda models: tuple(one for one in models if one.name != name))
                 self._unloaded[name] = found
         if not self.manager.wait_for_withdrawal(name, LONGEST_LOAD, gives_up=has_left):
-            raise StatusError("DEADLINE_EXCEEDED", f"failed to unload '{name}': it is still being unloaded")
+            raise _not_waited_for(f"failed to unload '{name}'", "it is still being unloaded", has_left)
 
     def _wait(self, name: str, has_left: HasLeft) -> None:
         """Waits until a model is available. Raises ``StatusError`` if it will not be."""
@@ -99,8 +99,15 @@ class ModelControl:
             lambda now: now.get(name, Availability.FAILED) not in unsettled, LONGEST_LOAD, has_left
         )
         if not settled:
-            raise StatusError("DEADLINE_EXCEEDED", f"failed to load '{name}': it is still being loaded")
+            raise _not_waited_for(f"failed to load '{name}'", "it is still being loaded", has_left)
         if self.manager.availability().get(name) is not Availability.AVAILABLE:
             failed = self.manager.errors().get(name)
             why = f": version {failed[0]}: {failed[1].message}" if failed else ""
             raise StatusError("FAILED_PRECONDITION", f"failed to load '{name}', no version is available{why}")
+
+
+def _not_waited_for(failed: str, still: str, has_left: HasLeft) -> StatusError:
+    """Returns the error of a change that goes on, but that nobody waits for any more."""
+    if has_left():
+        return StatusError("CANCELLED", f"the client has left: {still}")
+    return StatusError("DEADLINE_EXCEEDED", f"{failed}: {still}")

@@ -7,7 +7,8 @@
 | ``grpc://host:8500/NAME``                      | gRPC, of TensorFlow Serving's API unless told     |
 | ``http://host:8501``, ``grpc://host:8500``     | models are named apart                            |
 
-``https`` and ``grpcs`` for TLS. ``/versions/N`` or ``/labels/LABEL`` may follow a name.
+``https`` and ``grpcs`` for TLS. ``/versions/N`` or ``/labels/LABEL`` may follow a name. In an address, names
+are percent-encoded, so that they may have any character.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def parse_target(text: str, protocol: str = "") -> tuple[Target, Model | None]:
     )
     if target.grpc:
         name = parts.path.strip("/")
-        return target, parse_model(unquote(name)) if name else None
+        return target, _decoded(parse_model(name)) if name else None
     found = re.fullmatch(r"(.*?)/(v[12])/models/([^:]+?)(?::predict|/infer)?/?", parts.path)
     if not found:
         if re.search(r"/v[12](/|$)", parts.path):
@@ -104,7 +105,12 @@ def parse_target(text: str, protocol: str = "") -> tuple[Target, Model | None]:
     said = V2 if found[2] == "v2" else TENSORFLOW
     if protocol and protocol != said:
         raise UsageError(f"{text!r} is an address of the protocol {said}, and --protocol says {protocol}")
-    return replace(target, protocol=said, prefix=found[1]), parse_model(unquote(found[3]))
+    return replace(target, protocol=said, prefix=found[1]), _decoded(parse_model(found[3]))
+
+
+def _decoded(model: Model) -> Model:
+    """Decodes the parts of an address, whose slashes have been read before."""
+    return replace(model, name=unquote(model.name), label=unquote(model.label))
 
 
 def parse_model(text: str, weighted: bool = False) -> Model:

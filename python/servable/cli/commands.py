@@ -109,8 +109,8 @@ LIST = (
     Command(
         "openapi",
         "ask",
-        "URL",
-        ("print the OpenAPI document of it, or of one of its models",),
+        "URL|PATH",
+        ("print the OpenAPI document of it, of one of its models,", "or of a model's files"),
         "openapi",
         "openapi",
         (("", "parser"),),

@@ -12,7 +12,7 @@ from servable.config.flags import FLAGS, Flag
 
 FILES, FOLDERS, MODELS, NOTHING = "files", "folders", "models", "nothing"
 """What completes a value besides words: paths, paths of folders, names of models; nothing is known of it."""
-_FILES = ("FILE", "PATH")
+_FILES = ("FILE", "PATH", "URL|PATH")
 _MODELS = ("name", "model")
 _OF_A_SERVER = ("models", "unload", "label", "reload", "predict", "warmup record")
 

@@ -1,4 +1,5 @@
-"""``servable openapi URL``: prints the OpenAPI document of a running server, or of one of its models.
+"""``servable openapi URL|PATH``: prints the OpenAPI document of a running server, of one of its models, or of
+a model's files, which a server of this process loads for that.
 
 Exit statuses: 0 printed, 1 there is no server or no document, 2 invalid command line.
 """
@@ -15,7 +16,7 @@ from servable.bench.asking import NotAnsweredError, Server
 from servable.bench.plan import CoreTarget
 from servable.bench.target import Target, parse_target
 from servable.cli.tls_options import add_tls_options
-from servable.errors import ServableError, UsageError
+from servable.errors import ServableError, StatusError, UsageError
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -31,13 +32,20 @@ Print the OpenAPI 3.1 document of a running server, or of one of its models.
 
 URL is http://HOST:PORT for the server, http://HOST:PORT/v1/models/NAME for a model; /versions/N or
 /labels/LABEL may follow the name. A token comes from $SERVABLE_TOKEN.
+
+PATH is a model as servable serve takes it, where no server runs: its newest version is loaded, and the
+document says what a server at http://localhost:8501 would.
 """
 
 _EXAMPLES = """\
 examples:
   servable openapi http://localhost:8501 > openapi.json
   servable openapi http://localhost:8501/v1/models/half_plus_two/versions/1
+  servable openapi models/half_plus_two
 """
+
+WITHOUT_SERVER = "http://localhost:8501"
+"""The address in the document of a model's files: the default one of a server."""
 
 
 def openapi(argv: list[str]) -> int:
@@ -54,6 +62,8 @@ def openapi(argv: list[str]) -> int:
         return EXIT_USAGE
     except ServableError as error:
         print(f"servable openapi: {error}", file=sys.stderr)
+        if isinstance(error, StatusError) and error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
         return EXIT_ERROR
     return 0
 
@@ -67,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("url", metavar="URL", help="the server, or one of its models")
+    parser.add_argument("url", metavar="URL|PATH", help="the server, one of its models, or a model's files")
     add_tls_options(parser)
     parser.add_argument("--timeout", metavar="SECONDS", type=float, default=30.0, help="default %(default)g")
     return parser
@@ -75,7 +85,14 @@ def parser() -> argparse.ArgumentParser:
 
 def document(options: argparse.Namespace) -> str:
     """Returns the document with the server's address in it. Raises ``ServableError``."""
+    if "://" not in options.url and os.path.exists(options.url):
+        return _of_files(options.url, options.timeout)
     target, path = place(options.url)
+    text = _asked(target, path, options)
+    return _addressed(text, target.shown, options.url)
+
+
+def _asked(target: Target, path: str, options: argparse.Namespace) -> bytes:
     core = CoreTarget(
         grpc=False,
         host=target.host,
@@ -88,16 +105,34 @@ def document(options: argparse.Namespace) -> str:
     token = os.environ.get(TOKEN_VARIABLE, "")
     headers = (("Authorization", f"Bearer {token}"),) if token else ()
     try:
-        text = Server(target, core, headers, options.timeout).ask(path)
+        return Server(target, core, headers, options.timeout).ask(path)
     except NotAnsweredError as error:
         if any(words in error.failure.text for words in ("Not Found: /", "Malformed request: ")):
             raise ServableError(f"{error}\nthe server describes its API only with --openapi") from None
         raise
+
+
+def _of_files(path: str, timeout: float) -> str:
+    """Returns the document of a model that no server has."""
+    from urllib.parse import quote
+
+    from servable.embedded.server import serve
+
+    # As ``servable serve`` has it, but for where it can be asked.
+    with serve(path, port=None, console=False) as server:
+        (name,) = server.models()
+        target, _ = parse_target(server.url)
+        core = CoreTarget(grpc=False, host=target.host, port=target.port)
+        asked = Server(target, core, (), timeout)
+        return _addressed(asked.ask(f"/v1/models/{quote(name, safe='')}/openapi.json"), WITHOUT_SERVER, path)
+
+
+def _addressed(text: bytes, address: str, source: str) -> str:
     try:
         fields = json.loads(text)
-        fields["servers"] = [{"url": target.shown}]
+        fields["servers"] = [{"url": address}]
     except (ValueError, TypeError):
-        raise ServableError(f"what {options.url} answers is no OpenAPI document") from None
+        raise ServableError(f"what {source} answers is no OpenAPI document") from None
     return json.dumps(fields, indent=2, ensure_ascii=not _prints_unicode())
 
 
@@ -106,10 +141,9 @@ def place(url: str) -> tuple[Target, str]:
     if url.startswith(("grpc://", "grpcs://")):
         raise UsageError(f"{url!r} is an address of gRPC; OpenAPI is for REST: http://HOST:PORT")
     if "://" not in url:
-        what = "is on this disk" if os.path.exists(url) else "is no URL"
         raise UsageError(
-            f"{url!r} {what}, and the URL of a running server was expected: start one with servable serve "
-            "PATH, then servable openapi http://localhost:8501/v1/models/NAME"
+            f"{url!r} is neither a URL nor a path that is there: expected http://HOST:PORT, "
+            "http://HOST:PORT/v1/models/NAME, or a model as servable serve takes it"
         )
     found = _MODEL.fullmatch(url) or _SERVER.fullmatch(url)
     if not found:

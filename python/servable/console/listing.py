@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ MOST_MODELS = 1000
 """Of a page."""
 MOST_VERSIONS = 100
 """Of a model on a page: the newest."""
+MOST_BYTES = 1 << 20
+"""Of a page, as JSON; one model is shown whatever it takes."""
 MOST_SHOWN = 500
 """Characters of an error on a page; the page of the model has them all."""
 
@@ -51,7 +54,10 @@ class Listing:
         }
 
     def page(self, query: Mapping[str, str]) -> Fields:
-        """Returns models by name: ``limit`` of those after ``after`` that have ``search`` in their names."""
+        """Returns models by name: ``limit`` of those after ``after`` that have ``search`` in their names.
+
+        Fewer where these are long; ``next`` is the name to go on after.
+        """
         limit = _limit(query.get("limit", ""))
         states: dict[str, list[State]] = {}
         for state in self.core.states():
@@ -61,14 +67,19 @@ class Listing:
         searched = query.get("search", "").casefold()
         names = sorted(name for name in configured.keys() | states.keys() if searched in name.casefold())
         first = bisect.bisect_right(names, query["after"]) if "after" in query else 0
-        shown = names[first : first + limit]
+        models: list[Fields] = []
+        size = 0
+        for name in names[first : first + limit]:
+            model = self._model(name, configured.get(name), availability.get(name), states.get(name, ()))
+            size += len(json.dumps(model))
+            if models and size > MOST_BYTES:
+                break
+            models.append(model)
+        is_last = first + len(models) >= len(names)
         return {
-            "models": [
-                self._model(name, configured.get(name), availability.get(name), states.get(name, ()))
-                for name in shown
-            ],
+            "models": models,
             "total": len(names),
-            "next": shown[-1] if shown and first + limit < len(names) else None,
+            "next": None if is_last else models[-1]["name"],
         }
 
     def _model(

@@ -19,11 +19,14 @@ from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+from servable.embedded.last_thread import LastThread
 from servable.errors import FailedPreconditionError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+LONGEST_END = 30.0
+"""Seconds that the process waits at its end for its servers."""
 _SPAWN = (
     "start it before anything else in a process that is spawned, "
     'multiprocessing.get_context("spawn"), or fork before the first server starts'
@@ -38,12 +41,13 @@ class Embedded(Protocol):
         """The ports that it listens on."""
 
     def end_at_exit(self) -> None:
-        """Ends it, when no thread can be started any more."""
+        """Ends it in this thread, when no other can be started any more."""
 
     def lose(self) -> None:
         """Leaves it alone for ever, in a process that was forked."""
 
 
+last_thread = LastThread()
 _servers: set[Embedded] = set()
 _started_in: int | None = None
 _tensorflow_ran = _tensorflow_was_inherited = False
@@ -88,6 +92,7 @@ def check() -> None:
 def started() -> None:
     """Notes that engines are about to start threads in this process."""
     global _started_in
+    last_thread.begin()
     _started_in = os.getpid()
 
 
@@ -103,9 +108,17 @@ def remove(server: Embedded) -> None:
 
 @atexit.register
 def _end_all() -> None:
-    for server in list(_servers):
-        with suppress(Exception):
-            server.end_at_exit()
+    servers, ended = list(_servers), threading.Event()
+
+    def end() -> None:
+        for server in servers:
+            with suppress(Exception):
+                server.end_at_exit()
+        ended.set()
+
+    # A model whose run never ends must not keep the process from its end.
+    if servers and last_thread.do(end):
+        ended.wait(LONGEST_END)
 
 
 def _before_fork() -> None:
@@ -121,6 +134,7 @@ def _after_fork() -> None:
     for server in _servers:
         server.lose()
     _servers.clear()
+    last_thread.forget()
     if ports:
         _close_sockets(ports)
 

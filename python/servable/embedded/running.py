@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 64
 """Most calls of ``apredict`` that are under way at once; each takes a thread, which waits."""
-LONGEST_END = 30.0
-"""Seconds that the process waits at its end for a server that is being ended."""
 _SETTLED = {Availability.AVAILABLE, Availability.FAILED, Availability.FAILING, Availability.MISSING}
 
 _T = TypeVar("_T")
@@ -80,7 +78,7 @@ class Running:
         """Does the same in this thread, or waits for the one that does."""
         self._end(self._stop)
         if not self.is_lost:
-            self._stopped.wait(LONGEST_END)
+            self._stopped.wait(process.LONGEST_END)
 
     def _end(self, stop: Callable[[], object]) -> None:
         if self.is_lost:
@@ -111,14 +109,21 @@ class Running:
 
 
 class Beside(Generic[_T]):
-    """A call on a thread of its own, so that Ctrl-C ends the wait for it: the core heeds no signal."""
+    """A call on a thread of its own, so that Ctrl-C ends the wait for it: the core heeds no signal.
+
+    Where none can be started any more, on the one that is there for the end of the process.
+    """
 
     def __init__(self, call: Callable[[], _T]) -> None:
         self._call = call
         self._value: list[_T] = []
         self._error: BaseException | None = None
         self._done = threading.Event()
-        threading.Thread(target=self._run, name="servable-embedded", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="servable-embedded", daemon=True).start()
+        except RuntimeError:
+            if not process.last_thread.do(self._run):
+                raise
 
     def _run(self) -> None:
         try:

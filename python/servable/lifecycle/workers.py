@@ -2,6 +2,9 @@
 
 Not ``concurrent.futures``: the number of threads changes at run time (many at start, few afterwards), a load
 still inside TensorFlow must not keep the process from ending, and a hanging one must not block others.
+
+Early releases of Python 3.12 start no thread once the interpreter is ending, when servers that are embedded
+in a program end, and others may do so again. What is submitted then is done by who waits for it.
 """
 
 from __future__ import annotations
@@ -43,9 +46,13 @@ class Workers:
         # Start times of the jobs, by thread.
         self._begun: dict[int, float] = {}
         self._watching = False
+        self._is_ending = False
 
     def submit(self, job: Job) -> None:
-        """Runs ``job`` as soon as a thread is free. Never blocks."""
+        """Runs ``job`` as soon as a thread is free, or in ``wait_idle`` while the interpreter is ending.
+
+        Never blocks. Raises ``RuntimeError`` if the system has no thread for it.
+        """
         with self._changed:
             self._jobs.append(job)
             self._grow()
@@ -62,9 +69,23 @@ class Workers:
             self._jobs.clear()
 
     def wait_idle(self, timeout: float | None) -> bool:
-        """Waits until nothing is running or queued; False if ``timeout`` seconds passed first."""
+        """Waits until nothing is running or queued; False if ``timeout`` seconds passed first.
+
+        Does itself what no thread can be started for; then a job may take it longer.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while (job := self._left_over()) is not None:
+            self._run(job)
+            if until is not None and time.monotonic() > until:
+                break
+        rest = None if until is None else max(0.0, until - time.monotonic())
         with self._changed:
-            return self._changed.wait_for(lambda: not self._jobs and not self._threads, timeout)
+            return self._changed.wait_for(lambda: not self._jobs and not self._threads, rest)
+
+    def _left_over(self) -> Job | None:
+        """Takes the next job, if no thread will."""
+        with self._changed:
+            return self._jobs.popleft() if self._is_ending and self._jobs and not self._threads else None
 
     def _overdue(self) -> int:
         if self._patience is None:
@@ -76,11 +97,22 @@ class Workers:
         free = self._limit - (self._threads - self._overdue())
         for _ in range(min(len(self._jobs), free)):
             # Counted once it has started, which can fail; it waits for the lock.
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
+            if not self._start(self._work, self._name):
+                return
             self._threads += 1
         if len(self._jobs) > max(0, free) and self._patience is not None and not self._watching:
-            threading.Thread(target=self._watch, name=f"{self._name}-watch", daemon=True).start()
-            self._watching = True
+            self._watching = self._start(self._watch, f"{self._name}-watch")
+
+    def _start(self, target: Callable[[], None], name: str) -> bool:
+        """Starts a thread; False if that cannot be any more, as the interpreter is ending."""
+        try:
+            threading.Thread(target=target, name=name, daemon=True).start()
+        except RuntimeError as error:
+            # It has a type of its own (PythonFinalizationError) from Python 3.13 on.
+            if "interpreter shutdown" not in str(error):
+                raise
+            self._is_ending = True
+        return not self._is_ending
 
     def _watch(self) -> None:
         """While jobs wait, checks for running ones that have become overdue."""
@@ -104,8 +136,11 @@ class Workers:
                     return
                 job = self._jobs.popleft()
                 self._begun[me] = self._clock()
-            try:
-                job()
-            except Exception:
-                # A defect in one job must not cost the others a thread.
-                _log.exception("a job of the thread %s failed", self._name)
+            self._run(job)
+
+    def _run(self, job: Job) -> None:
+        try:
+            job()
+        except Exception:
+            # A defect in one job must not cost the others a thread.
+            _log.exception("a job of the thread %s failed", self._name)

@@ -18,6 +18,7 @@ import time
 import weakref
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -375,14 +376,15 @@ class Server:
             return
         models = models_of(config)
         new = {model.name for model in models} - set(self.manager.availability())
-        self._changes.record("reload_config", None, lambda: self._apply(models, Way.RPC))
+        self._changes.record("reload_config", None, lambda: self._apply(models, Way.RPC), "client")
         self._wait_for_new(new, timeout)
 
     def _control_model(self, action: str, name: str, has_left: Callable[[], bool]) -> None:
         """Handles a client's load or unload by the Open Inference Protocol. Raises ``StatusError``."""
         _log.info("%s of model %s by the Open Inference Protocol", action, name)
         try:
-            self._changes.record(action, name, lambda: self._model_control.answer(action, name, has_left))
+            answer = partial(self._model_control.answer, action, name, has_left)
+            self._changes.record(action, name, answer, "client")
         finally:
             if has_left():
                 _log.info("nobody waits any more for the %s of model %s", action, name)

@@ -198,7 +198,7 @@ def _has_text(array: Array) -> bool:
 
 
 def _ragged(alias: str, dtype: DType, error: ValueError) -> InvalidArgumentError:
-    return _misfit(alias, dtype, f"its lists are not of one shape ({error})")
+    return _misfit(alias, dtype, f"lists that are not of one shape ({error})")
 
 
 def _misfit(alias: str, dtype: DType, came: str) -> InvalidArgumentError:
