@@ -37,7 +37,6 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyTuple;
 use signatures::{Described, Told};
-use traffic::{Traffic, TrafficTold};
 use std::collections::HashMap;
 use std::io::Write;
 use std::os::fd::{IntoRawFd, RawFd};
@@ -46,6 +45,7 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
+use traffic::{Traffic, TrafficTold};
 
 pyo3::create_exception!(
     _core,

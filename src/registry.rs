@@ -9,9 +9,9 @@ use crate::error::{Error, Kind, Result};
 use crate::servable::Servable;
 use crate::traffic_split::Split;
 use arc_swap::ArcSwap;
+use split::Splits;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
-use split::Splits;
 use tokio::sync::watch;
 
 /// The states of a version, with TensorFlow Serving's numbers (`ModelVersionStatus.State`).

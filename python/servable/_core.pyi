@@ -440,12 +440,13 @@ TrafficTarget = tuple[
     tuple[int, str, float] | None,
     tuple[int, int, float | None] | None,
 ]
-"""A target: name, version and whether that is available; requests by the reason of their decision; the version
-that was rolled back, why, and when; requests, errors and p99 in seconds of the last window, if it is watched."""
+"""A target: name, version and whether that is available; requests by the reason of their decision; the
+version that was rolled back, why, and when; requests, errors and p99 in seconds of the last window, if it is
+watched."""
 
 ShadowTold = tuple[list[tuple[str, int]], list[tuple[str, float, float]], str | None, str | None]
-"""Copies by what became of them; p50 and p99 in seconds of answers ``returned`` and of the ``shadow``'s; the last
-error, and the last difference."""
+"""Copies by what became of them; p50 and p99 in seconds of answers ``returned`` and of the ``shadow``'s; the
+last error, and the last difference."""
 
 @final
 class Server:

@@ -116,9 +116,8 @@ async fn answer<C: Call>(
     decided: &OnceLock<Decision>,
 ) -> Result<C::Reply> {
     let checked = allowed(server, &call, &context).and_then(|()| call.check(server, &context));
-    let routed = call
-        .spec()
-        .and_then(|spec| server.registry.route(&spec.name, &spec.choice, context.keys.as_deref()));
+    let routed =
+        call.spec().and_then(|spec| server.registry.route(&spec.name, &spec.choice, context.keys.as_deref()));
     let servable = routed.map(|(servable, decision)| {
         context.decision = decision.inspect(|decision| _ = decided.set(decision.clone()));
         servable

@@ -318,7 +318,9 @@ fn tensors(answer: &Answer<'_>) -> Vec<(String, Tensor)> {
         Answer::Outputs(outputs) => {
             outputs.iter().map(|(alias, tensor)| ((*alias).to_owned(), tensor.clone())).collect()
         }
-        Answer::Classes(classes) => classified(classes.labels.as_ref(), classes.scores.as_deref(), classes.columns),
+        Answer::Classes(classes) => {
+            classified(classes.labels.as_ref(), classes.scores.as_deref(), classes.columns)
+        }
         Answer::Values(values) => vec![("outputs".to_owned(), floats(values, 1))],
         Answer::Tasks(tasks) => {
             let of = |(_, task): &(_, TaskAnswer)| match task {
@@ -334,9 +336,8 @@ fn tensors(answer: &Answer<'_>) -> Vec<(String, Tensor)> {
 
 #[allow(clippy::cast_possible_wrap)] // Lengths in memory.
 fn classified(labels: Option<&Strings>, scores: Option<&[f32]>, columns: usize) -> Vec<(String, Tensor)> {
-    let labels = labels.map(|labels| {
-        ("classes".to_owned(), Tensor::strings(vec![labels.len() as i64], labels.clone()))
-    });
+    let labels = labels
+        .map(|labels| ("classes".to_owned(), Tensor::strings(vec![labels.len() as i64], labels.clone())));
     labels.into_iter().chain(scores.map(|scores| ("scores".to_owned(), floats(scores, columns)))).collect()
 }
 
@@ -346,7 +347,11 @@ fn floats(values: &[f32], columns: usize) -> Tensor {
     let columns = columns.max(1);
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let rows = values.len() / columns;
-    let shape = if rows * columns == values.len() { vec![rows as i64, columns as i64] } else { vec![values.len() as i64] };
+    let shape = if rows * columns == values.len() {
+        vec![rows as i64, columns as i64]
+    } else {
+        vec![values.len() as i64]
+    };
     Tensor::numbers(DType::Float, shape, bytes.into())
 }
 

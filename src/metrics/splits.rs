@@ -270,7 +270,9 @@ mod tests {
         again.roll_back(true);
         assert_eq!((again.counts().nth(2), again.name()), (Some(("weight", 1)), "canary"));
         let mut told = Vec::new();
-        counts.each_target(|[model, name], counts| told.push(format!("{model} {name} {}", counts.rolled_back())));
+        counts.each_target(|[model, name], counts| {
+            told.push(format!("{model} {name} {}", counts.rolled_back()))
+        });
         assert_eq!(told, ["m canary 1"]);
     }
 

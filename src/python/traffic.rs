@@ -130,8 +130,7 @@ type TargetTold =
     (String, Option<i64>, bool, Vec<(&'static str, u64)>, Option<(i64, String, f64)>, Option<Window>);
 /// Copies by what became of them; the p50 and p99 of answers returned and of the shadow's, in seconds; and the last error and
 /// the last difference.
-type ShadowTold =
-    (Vec<(&'static str, u64)>, Vec<(&'static str, f64, f64)>, Option<String>, Option<String>);
+type ShadowTold = (Vec<(&'static str, u64)>, Vec<(&'static str, f64, f64)>, Option<String>, Option<String>);
 /// What has become of the traffic of a model.
 pub(super) type TrafficTold = (Vec<TargetTold>, Option<ShadowTold>);
 

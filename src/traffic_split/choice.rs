@@ -71,13 +71,17 @@ mod tests {
     #[test]
     fn shares_are_as_large_as_they_are_set() {
         let requests = 200_000;
-        for shares in [vec![50_000], vec![1_000_000], vec![250_000, 500_000, 250_000], vec![10_000, 900_000]] {
+        for shares in [vec![50_000], vec![1_000_000], vec![250_000, 500_000, 250_000], vec![10_000, 900_000]]
+        {
             let none = WHOLE - shares.iter().sum::<u64>();
             let expected = shares.iter().copied().chain([none]);
             for (share, count) in expected.zip(spread(&weights(&shares), requests)) {
                 let (mean, part) = (share * requests / WHOLE, share as f64 / WHOLE as f64);
                 let deviation = (requests as f64 * part * (1.0 - part)).sqrt();
-                assert!(count.abs_diff(mean) as f64 <= 5.0 * deviation + 1.0, "{shares:?}: {count} of {mean}");
+                assert!(
+                    count.abs_diff(mean) as f64 <= 5.0 * deviation + 1.0,
+                    "{shares:?}: {count} of {mean}"
+                );
             }
         }
     }

@@ -57,7 +57,8 @@ pub struct Decision {
 impl Split {
     /// Puts `rules` in force for `model`. What becomes of its requests is counted in `counts`.
     pub fn new(model: &str, rules: Rules, counts: &SplitCounts) -> Split {
-        let named = rules.shares.iter().map(|share| &share.to).chain(rules.headers.iter().map(|rule| &rule.to));
+        let named =
+            rules.shares.iter().map(|share| &share.to).chain(rules.headers.iter().map(|rule| &rule.to));
         let mut targets: Vec<Option<&Target>> = vec![rules.default_to.as_ref()];
         for target in named {
             if !targets.contains(&Some(target)) {
@@ -66,7 +67,8 @@ impl Split {
         }
         let watched = rules.roll_back.is_some();
         let arm = |(place, target): (usize, &Option<&Target>)| {
-            let name = if place == 0 { DEFAULT.to_owned() } else { target.map_or(String::new(), Target::to_string) };
+            let name =
+                if place == 0 { DEFAULT.to_owned() } else { target.map_or(String::new(), Target::to_string) };
             Arm::new(target.cloned(), counts.target(model, &name), watched)
         };
         let arms = targets.iter().enumerate().map(arm).collect();
@@ -144,9 +146,12 @@ impl Split {
         if let Some((version, found)) = named.and_then(|target| arm::available(target, versions)) {
             return Some((version, found, false));
         }
-        let others = || self.arms[1..].iter().filter_map(Arm::target).chain(self.rules.shadow.as_ref().map(|one| &one.to));
+        let others = || {
+            self.arms[1..].iter().filter_map(Arm::target).chain(self.rules.shadow.as_ref().map(|one| &one.to))
+        };
         let is_another = |version: i64| others().any(|to| arm::version(to, versions) == Some(version));
-        let newest = versions.newest().find(|(version, _)| !is_another(*version)).or_else(|| versions.newest().next());
+        let newest =
+            versions.newest().find(|(version, _)| !is_another(*version)).or_else(|| versions.newest().next());
         newest.map(|(version, found)| (version, found, named.is_some()))
     }
 
@@ -211,7 +216,11 @@ impl Split {
         let default = self.default_of(versions).map(|(version, ..)| version);
         let one = |(place, arm): (usize, &Arm)| ArmTold {
             to: arm.name().to_owned(),
-            version: if place == 0 { default } else { arm.target().and_then(|to| arm::version(to, versions)) },
+            version: if place == 0 {
+                default
+            } else {
+                arm.target().and_then(|to| arm::version(to, versions))
+            },
             available: if place == 0 {
                 default.is_some()
             } else {

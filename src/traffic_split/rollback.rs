@@ -45,7 +45,8 @@ impl Excess {
 
 impl fmt::Display for Excess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = |part: f64| format!("{:.4}", part * 100.0).trim_end_matches('0').trim_end_matches('.').to_owned();
+        let percent =
+            |part: f64| format!("{:.4}", part * 100.0).trim_end_matches('0').trim_end_matches('.').to_owned();
         let millis = |time: &Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
         match self {
             Excess::Errors(part, most) => {
@@ -60,7 +61,12 @@ impl fmt::Display for Excess {
             ),
             Excess::Slow(p99, most) => write!(f, "its p99 was {}, more than {}", millis(p99), millis(most)),
             Excess::SlowBeside(p99, default, most) => {
-                write!(f, "its p99 was {}, and the default's {}: more than {most} times", millis(p99), millis(default))
+                write!(
+                    f,
+                    "its p99 was {}, and the default's {}: more than {most} times",
+                    millis(p99),
+                    millis(default)
+                )
             }
         }
     }
@@ -146,7 +152,11 @@ pub fn told(outcome: Result<(), Kind>, client_errors: bool) -> Told {
             | Kind::FailedPrecondition
             | Kind::OutOfRange,
         ) => {
-            if client_errors { Told::Failed { timed: false } } else { Told::Nothing }
+            if client_errors {
+                Told::Failed { timed: false }
+            } else {
+                Told::Nothing
+            }
         }
     }
 }

@@ -94,11 +94,8 @@ fn a_target_that_is_not_there_leaves_its_share_to_the_default_and_that_is_counte
 
 #[test]
 fn another_version_stands_in_for_a_default_that_is_not_there() {
-    let rules = Rules {
-        default_to: Some(Target::named("stable")),
-        shares: vec![share("4", 0)],
-        ..Rules::default()
-    };
+    let rules =
+        Rules { default_to: Some(Target::named("stable")), shares: vec![share("4", 0)], ..Rules::default() };
     let (split, _) = split(rules);
     let versions = Numbers::of(&[2, 4], &[("stable", 3)]);
     assert_eq!(version(&split, &versions, None, 1), Some(2));
@@ -130,11 +127,8 @@ fn headers_come_before_shares_and_the_first_that_fits_counts() {
 
 #[test]
 fn a_key_always_has_the_same_version_and_models_differ() {
-    let rules = || Rules {
-        shares: vec![share("2", 300_000)],
-        key: Some("x-user".into()),
-        ..Rules::default()
-    };
+    let rules =
+        || Rules { shares: vec![share("2", 300_000)], key: Some("x-user".into()), ..Rules::default() };
     let versions = Numbers::of(&[1, 2], &[]);
     let (one, _) = split(rules());
     let other = Arc::new(Split::new("other", rules(), &SplitCounts::default()));
@@ -187,7 +181,10 @@ fn a_version_that_is_rolled_back_gets_nothing_and_another_behind_its_label_does(
     assert_eq!(version(&split, &versions, None, 1), Some(1));
     let told = split.told(&versions).swap_remove(1);
     let why = told.rolled_back.unwrap();
-    assert_eq!((why.version, &*why.why), (2, "100 % of its requests failed, more than 10 %, of 14 requests in 60 s"));
+    assert_eq!(
+        (why.version, &*why.why),
+        (2, "100 % of its requests failed, more than 10 %, of 14 requests in 60 s")
+    );
     assert_eq!(counts(&split, &versions, "canary"), [("weight", 15), ("rolled_back", 1)]);
     // Another version, of which nothing is known.
     let moved = Numbers::of(&[1, 2, 3], &[("canary", 3)]);

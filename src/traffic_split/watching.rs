@@ -38,7 +38,9 @@ impl Watching {
         let own = shared.clone();
         match Builder::new().name("servable-rollback".to_owned()).spawn(move || own.run()) {
             Ok(_detached) => state.runs = true,
-            Err(why) => tracing::error!("no version is rolled back: the system gives no thread for it: {why}"),
+            Err(why) => {
+                tracing::error!("no version is rolled back: the system gives no thread for it: {why}")
+            }
         }
     }
 }

@@ -275,7 +275,12 @@ def test_what_has_become_of_it_is_told() -> None:
         ("default", 3, True, [("weight", 90), ("key", 0)], None, (90, 0, 0.001)),
         ("canary", 4, True, [("weight", 5), ("rolled_back", 5)], (4, "too slow", 0.0), (5, 1, None)),
     ]
-    shadow: Any = ([("equal", 7), ("different", 2), ("failed", 0)], [("returned", 0.001, 0.002)], None, "y: off")
+    shadow: Any = (
+        [("equal", 7), ("different", 2), ("failed", 0)],
+        [("returned", 0.001, 0.002)],
+        None,
+        "y: off",
+    )
     fields = traffic_told(FULL, (targets, shadow))
     assert fields["targets"][0]["percent"] == 95 and fields["targets"][0]["named"] == "stable"
     assert fields["shadow"]["compared"] == 9

@@ -165,7 +165,8 @@ class Management:
     def load(self, name: str, entry: Mapping[str, Any], wait_seconds: float) -> Fields:
         """Adds or changes a model. entry: a ModelConfig in protobuf's JSON form, with at least ``base_path``.
 
-        Fields missing from the entry (policy, labels, logging, traffic) stay as they are; an empty value removes them.
+        Fields missing from the entry (policy, labels, logging, traffic) stay as they are; an empty value
+        removes them.
 
         Waits until the model is available or has failed, ``wait_seconds`` at most; the result tells which.
         """

@@ -12,9 +12,7 @@ from servable.config.traffic import Traffic
 Fields = dict[str, Any]
 
 
-def traffic_told(
-    traffic: Traffic, known: tuple[Sequence[TrafficTarget], ShadowTold | None] | None
-) -> Fields:
+def traffic_told(traffic: Traffic, known: tuple[Sequence[TrafficTarget], ShadowTold | None] | None) -> Fields:
     """Returns the configuration (``rules``, as in a config file) with what the core knows."""
     from servable.config.traffic_messages import traffic_fields
 

@@ -167,7 +167,9 @@ def told(fields: Fields) -> str:
         rows.append(_row(one))
         if "rolled_back" in one:
             back = one["rolled_back"]
-            notes.append(f"{one['to']}: version {back['version']} was rolled back at {back['at']}: {back['why']}")
+            notes.append(
+                f"{one['to']}: version {back['version']} was rolled back at {back['at']}: {back['why']}"
+            )
     rules = fields["rules"]
     for header in rules.get("header", []):
         notes.append(f"{header['name']}: {header['value']} goes to {header['to']}")
@@ -201,5 +203,9 @@ def _shadow_notes(shadow: Fields) -> list[str]:
         times = shadow.get(f"{side}_milliseconds")
         if times:
             notes.append(f"  {side}: p50 {times['p50']:g} ms, p99 {times['p99']:g} ms")
-    notes += [f"  {name.replace('_', ' ')}: {shadow[name]}" for name in ("last_error", "last_difference") if name in shadow]
+    notes += [
+        f"  {name.replace('_', ' ')}: {shadow[name]}"
+        for name in ("last_error", "last_difference")
+        if name in shadow
+    ]
     return notes

@@ -35,7 +35,7 @@ def traffic_of(message: Any) -> Traffic:
 
 
 def traffic_from_fields(fields: Mapping[str, Any]) -> Traffic:
-    """Parses a TrafficSplit in protobuf's JSON form, with either spelling of names. Raises ``StatusError``."""
+    """Parses a TrafficSplit in protobuf's JSON form, either spelling of names. Raises ``StatusError``."""
     from google.protobuf import json_format
 
     message = message_class("tensorflow.serving.TrafficSplit")()

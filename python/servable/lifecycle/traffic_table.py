@@ -17,7 +17,7 @@ class TrafficTable:
         self._in_force: dict[str, Traffic] = {}
 
     def configure(self, models: Sequence[ModelConfig], renewed: str = "") -> None:
-        """Takes over the configuration, which is all of it. renewed: a model whose roll-backs are forgotten."""
+        """Takes over the configuration, all of it. renewed: a model whose roll-backs are forgotten."""
         wanted = {model.name: model.traffic for model in models if model.traffic is not None}
         for name in self._in_force.keys() - wanted.keys():
             self._core.set_traffic(name, None)

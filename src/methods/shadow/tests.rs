@@ -9,7 +9,7 @@ use crate::metrics::ShadowCounts;
 use crate::registry::VersionChoice;
 use crate::servable::Resources;
 use crate::servable::placement::Policy;
-use crate::traffic_split::rules::{Rules, ShadowRule, Target};
+use crate::traffic_split::rules::{Rules, ShadowRule, Share, Target, WHOLE};
 use std::sync::mpsc::channel;
 
 /// Starts a server with `models` as versions 1, 2 and so on of `m`, whose requests go to version 1, and to `shadow`, too.
@@ -39,15 +39,20 @@ fn numbers(values: &[f32]) -> Tensor {
     floats(values, values.len() + 1)
 }
 
-/// Asks version 1 for the sum and the difference of 3 and 2.
-async fn ask(server: &Arc<ServerState>) -> Reply {
-    let spec = ModelSpec { name: "m".to_owned(), choice: VersionChoice::Latest, signature_name: String::new() };
+/// Asks for the sum and the difference of 3 and 2.
+async fn asked(server: &Arc<ServerState>) -> Reply {
+    let spec =
+        ModelSpec { name: "m".to_owned(), choice: VersionChoice::Latest, signature_name: String::new() };
     let inputs = [("a", 3.0), ("b", 2.0)].map(|(name, value)| (name.to_owned(), numbers(&[value])));
     let asked = Asked { spec, inputs: inputs.into(), outputs: Vec::new(), lent: Vec::new() };
-    let reply = direct::ask(server, asked, None).await.unwrap();
+    direct::ask(server, asked, None).await.unwrap()
+}
+
+/// Asks version 1.
+async fn ask(server: &Arc<ServerState>) {
+    let reply = asked(server).await;
     assert_eq!(reply.version, 1);
     assert_eq!(reply.outputs[1].1.bytes(), 5f32.to_le_bytes());
-    reply
 }
 
 fn counts(server: &ServerState) -> Arc<ShadowCounts> {
@@ -123,6 +128,14 @@ async fn a_copy_that_waits_keeps_no_version_and_is_dropped_when_its_is_gone() {
 }
 
 #[tokio::test]
+async fn a_call_of_the_process_is_spread_as_any_other() {
+    let server = server(vec![plain(), plain()], "1");
+    let share = Share { to: Target::Version(2), millionths: WHOLE };
+    server.registry.set_split("m", Some(Rules { shares: vec![share], ..Rules::default() }), false);
+    assert_eq!(asked(&server).await.version, 2);
+}
+
+#[tokio::test]
 async fn a_version_is_not_compared_with_itself() {
     let server = server(vec![plain()], "1");
     ask(&server).await;
@@ -135,8 +148,11 @@ async fn memory_that_is_lent_is_copied() {
     let split = server.registry.split("m").unwrap().0;
     let servable = server.registry.resolve("m", &VersionChoice::Latest).unwrap();
     let inputs = vec![numbers(&[1.0]), numbers(&[1.0])];
-    let request =
-        Request::Predict { signature: "serving_default".into(), inputs: inputs.clone(), outputs: vec![0].into() };
+    let request = Request::Predict {
+        signature: "serving_default".into(),
+        inputs: inputs.clone(),
+        outputs: vec![0].into(),
+    };
     for lent in [false, true] {
         let copy = Shadowed::take(&server.shadows, &split, &servable, &request, lent).unwrap();
         let Question::Predict { inputs: own, .. } = &copy.question else { panic!("it is another question") };
