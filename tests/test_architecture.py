@@ -558,6 +558,8 @@ def test_a_version_has_the_condition_that_its_events_gave_it() -> None:
     "path",
     [
         "batch/queue.rs",
+        "traffic_split/choice.rs",
+        "traffic_split/rollback.rs",
         *(f"scheduler/{name}.rs" for name in ("queues", "lane", "turns", "rate", "sharing", "sizes")),
     ],
 )

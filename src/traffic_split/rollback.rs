@@ -25,7 +25,7 @@ impl Window {
 
 /// A bound that is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Excess {
+pub(super) enum Excess {
     /// Too many errors: their part of the requests, and the largest accepted.
     Errors(f64, f64),
     /// The same, with the default's part before the largest accepted difference.
@@ -38,7 +38,7 @@ pub enum Excess {
 
 impl Excess {
     /// Returns whether it is about errors, not times.
-    pub fn is_of_errors(&self) -> bool {
+    pub(super) fn is_of_errors(&self) -> bool {
         matches!(self, Excess::Errors(..) | Excess::ErrorsAbove(..))
     }
 }
@@ -73,7 +73,7 @@ impl fmt::Display for Excess {
 }
 
 /// Returns the first bound of `rule` that `target` exceeds, beside the `default`.
-pub fn excess(rule: &RollBackRule, target: &Window, default: &Window) -> Option<Excess> {
+pub(super) fn excess(rule: &RollBackRule, target: &Window, default: &Window) -> Option<Excess> {
     let known = |window: &Window| window.requests >= rule.min_requests.max(1);
     if !known(target) {
         return None;
@@ -100,13 +100,13 @@ pub fn excess(rule: &RollBackRule, target: &Window, default: &Window) -> Option<
 
 /// Since when a target exceeds a bound, look after look.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Lasting {
+pub(super) struct Lasting {
     since: Option<Instant>,
 }
 
 impl Lasting {
     /// Takes down whether a bound is exceeded `now`; returns whether one has been all the time for `long`.
-    pub fn look(&mut self, exceeds: bool, now: Instant, long: Duration) -> bool {
+    pub(super) fn look(&mut self, exceeds: bool, now: Instant, long: Duration) -> bool {
         if !exceeds {
             self.since = None;
             return false;
@@ -117,7 +117,7 @@ impl Lasting {
 
 /// What the end of a request says of who answered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub(super) enum Told {
     /// Nothing: the client left, or was not let in.
     Nothing,
     /// It was answered.
@@ -131,7 +131,7 @@ pub enum Told {
 
 /// Returns what the outcome of a request says. `client_errors`: whether errors count that are a client's fault; those of a
 /// model about its input look alike.
-pub fn told(outcome: Result<(), Kind>, client_errors: bool) -> Told {
+pub(super) fn told(outcome: Result<(), Kind>, client_errors: bool) -> Told {
     match outcome {
         Ok(()) => Told::Answered,
         Err(Kind::Cancelled | Kind::PermissionDenied | Kind::Unauthenticated) => Told::Nothing,

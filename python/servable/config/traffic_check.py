@@ -77,7 +77,7 @@ def _check_spread(traffic: Traffic) -> None:
         seen.add(share.to)
     total = sum(round(share.percent * 10**FINEST) for share in traffic.shares)
     if total > 100 * 10**FINEST:
-        raise invalid_argument(f"the shares are {total / 10**FINEST:g} % together, more than 100 %")
+        raise invalid_argument(f"the shares are {total / 10**FINEST:.10g} % together, more than 100 %")
 
 
 def _check_percent(what: str, percent: float) -> None:
