@@ -264,7 +264,7 @@ def test_a_policy_that_keeps_one_version_is_refused(base: Path, tmp_path: Path) 
         reply = Spread(served).admin("PUT", body={"share": share("2", 5)})
         assert reply.status_code == 400
         assert "it needs 2 versions at once, and the version policy keeps the latest 1 only" in reply.text
-        assert Spread(served).admin("POST", "/resume").status_code == 400
+        assert Spread(served).admin("POST", "/resume").status_code == 409
 
 
 def test_a_target_that_is_not_there_leaves_its_share_to_the_default(base: Path, tmp_path: Path) -> None:
