@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::memory::Reservation;
 use crate::profile::Phase;
 use crate::timeline::Timeline;
+use crate::traffic_split::{Decision, Keys};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -30,6 +31,10 @@ pub struct Context {
     pub pass: Option<Pass>,
     /// Its phases; `None` if nobody asks for them.
     pub timeline: Option<Arc<Timeline>>,
+    /// Its headers that decide between versions; `None` if no model asks for any that it has.
+    pub keys: Option<Arc<Keys>>,
+    /// Which version it went to, if there was anything to decide.
+    pub decision: Option<Decision>,
 }
 
 impl Context {

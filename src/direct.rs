@@ -12,7 +12,7 @@ use crate::metrics::{Api, Protocol};
 use crate::peer::Sender;
 use crate::profile::{self, Phase};
 use crate::servable::Servable;
-use crate::tensor::{Aligned, Data, Tensor, append};
+use crate::tensor::Tensor;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::iter::empty;
@@ -108,6 +108,10 @@ impl Call for Question {
         true
     }
 
+    fn lends(&self) -> bool {
+        !self.lent.is_empty()
+    }
+
     fn decode(
         &mut self,
         server: &ServerState,
@@ -119,7 +123,7 @@ impl Call for Question {
         let _decode = profile::phase(Phase::Decode);
         // What changes the model may keep its inputs.
         let keeps = !self.lent.is_empty() && !servable.changes_nothing(&signature.name);
-        let given = |_: &str, tensor: &Tensor| Ok(if keeps { copied(tensor) } else { tensor.clone() });
+        let given = |_: &str, tensor: &Tensor| Ok(if keeps { tensor.copied() } else { tensor.clone() });
         let inputs = bind::inputs(signature, std::mem::take(&mut self.inputs), given)?;
         let outputs = bind::outputs(signature, self.outputs.iter().map(Ok))?;
         Ok(Request::Predict { signature: signature.name.clone(), inputs, outputs })
@@ -145,19 +149,7 @@ fn apart(tensor: Tensor, lent: &[Range<usize>]) -> Tensor {
     let memory = tensor.bytes().as_ptr_range();
     let (start, end) = (memory.start as usize, memory.end as usize);
     let is_lent = lent.iter().any(|lent| start < lent.end && lent.start < end);
-    if is_lent { copied(&tensor) } else { tensor }
-}
-
-/// Returns the tensor in memory of its own.
-fn copied(tensor: &Tensor) -> Tensor {
-    match tensor.data() {
-        Data::Strings(_) => tensor.clone(),
-        Data::Numbers(bytes) => {
-            let mut values: Aligned<u8> = Aligned::new(64);
-            append(&mut values, bytes);
-            Tensor::from_values(tensor.dtype(), tensor.shape(), values)
-        }
-    }
+    if is_lent { tensor.copied() } else { tensor }
 }
 
 #[cfg(test)]

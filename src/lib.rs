@@ -10,6 +10,9 @@
 //! it is warmed; [`registry`] publishes it; later it is retired there, the last request's handle drops, and
 //! [`lifecycle`] frees it on its own thread.
 //!
+//! A request that names no version of a model whose traffic is spread goes where [`traffic_split`] sends it; copies for a shadow
+//! are asked in [`methods`].
+//!
 //! What an operator wants to know of requests goes with each one's [`context`]: its [`exchange`] begins and ends it, its
 //! [`timeline`] has its phases, [`access`] logs it, [`telemetry`] makes its trace. Who may ask at all is decided in
 //! [`auth`], if requests need tokens.
@@ -89,3 +92,4 @@ pub mod timeline;
 pub mod tls;
 pub mod trace_context;
 pub mod traffic;
+pub mod traffic_split;

@@ -25,6 +25,7 @@ mod protobuf;
 mod refusals;
 mod samples;
 mod series;
+mod splits;
 mod statistics;
 mod text;
 mod traffic;
@@ -38,7 +39,9 @@ pub use handshakes::{HandshakeFailure, Handshakes};
 pub use model::{BatchSizes, ModelCounts, VersionCounts};
 pub use points::{Histogram as HistogramValue, Number, Point, Value};
 pub use refusals::{ByReason, Reason, Refusals};
+pub(crate) use series::thread_number;
 pub use series::{Ending, Methods, Part, Series};
+pub use splits::{ShadowCounts, ShadowFate, SplitCounts, SplitReason, TargetCounts};
 pub use statistics::{Total, VersionStatistics};
 pub use text::Format;
 pub use traffic::TrafficCounts;
@@ -162,6 +165,7 @@ pub struct Metrics {
     denials: Option<Arc<Denials>>,
     edge: Arc<EdgeCounts>,
     exports: Arc<Exports>,
+    splits: Arc<SplitCounts>,
 }
 
 impl Metrics {
@@ -220,6 +224,11 @@ impl Metrics {
     /// Returns the counts of spans.
     pub fn exports(&self) -> Arc<Exports> {
         self.exports.clone()
+    }
+
+    /// Returns the counts of traffic that is spread over versions.
+    pub fn splits(&self) -> Arc<SplitCounts> {
+        self.splits.clone()
     }
 
     /// Counts a load of the version in `path`.

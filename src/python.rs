@@ -8,6 +8,7 @@ mod control_plane;
 mod options;
 mod predict;
 mod signatures;
+mod traffic;
 
 use crate::console::files::Files;
 use crate::engine;
@@ -44,6 +45,7 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
+use traffic::{Traffic, TrafficTold};
 
 pyo3::create_exception!(
     _core,
@@ -201,6 +203,21 @@ impl PyServer {
             self.server.state().registry.set_labels(name, labels);
             Ok(())
         })
+    }
+
+    /// Spreads the traffic of a model so from now on; `None`: it is not spread. `renewed`: what was rolled back has its share again.
+    #[pyo3(signature = (name, rules, renewed = false))]
+    fn set_traffic(&self, py: Python<'_>, name: &str, rules: Option<Traffic>, renewed: bool) -> PyResult<()> {
+        released(py, || {
+            let rules = rules.map(Traffic::rules).transpose()?;
+            self.server.state().registry.set_split(name, rules, renewed);
+            Ok(())
+        })
+    }
+
+    /// What has become of the traffic of a model; `None` if it is not spread.
+    fn traffic(&self, py: Python<'_>, name: &str) -> Option<TrafficTold> {
+        py.detach(|| traffic::told(&self.server.state().registry, name))
     }
 
     fn states(&self) -> Vec<(String, i64, &'static str, &'static str, String)> {

@@ -3,9 +3,13 @@
 //! Readers ([`Registry::resolve`]) take no lock: they load the current table and clone one handle, which pins only that
 //! version. Writers (loading and unloading threads) build a new table and swap it in.
 
+mod split;
+
 use crate::error::{Error, Kind, Result};
 use crate::servable::Servable;
+use crate::traffic_split::Split;
 use arc_swap::ArcSwap;
+use split::Splits;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -70,6 +74,8 @@ struct Model {
     versions: BTreeMap<i64, VersionStatus>,
     available: BTreeMap<i64, Arc<Servable>>,
     labels: HashMap<String, i64>,
+    /// How its traffic is spread, if it is.
+    split: Option<Arc<Split>>,
 }
 
 /// Ordered, not hashed: with few models, comparing names takes a third of the time of hashing one.
@@ -82,29 +88,14 @@ pub struct Registry {
     writer: Mutex<()>,
     /// Tells whoever waits for it of every change.
     changes: watch::Sender<()>,
+    splits: Splits,
 }
 
 impl Registry {
     /// Returns the servable for a request. Lock-free; the handle keeps its version loaded until dropped.
     pub fn resolve(&self, name: &str, choice: &VersionChoice) -> Result<Arc<Servable>> {
         let table = self.table.load();
-        let model = table.get(name);
-        let found = |version: i64| {
-            model.and_then(|model| model.available.get(&version)).cloned().ok_or_else(|| {
-                Error::not_found(format!("Servable not found for request: Specific({name}, {version})"))
-            })
-        };
-        match choice {
-            VersionChoice::Latest => model
-                .and_then(|model| model.available.last_key_value())
-                .map(|(_, servable)| servable.clone())
-                .ok_or_else(|| Error::not_found(format!("Servable not found for request: Latest({name})"))),
-            VersionChoice::Version(version) => found(*version),
-            VersionChoice::Label(label) => match model.and_then(|model| model.labels.get(label)) {
-                Some(version) => found(*version),
-                None => Err(Error::invalid(format!("Unrecognized servable version label: {label}"))),
-            },
-        }
+        found(table.get(name).map(|model| &**model), name, choice)
     }
 
     /// Returns the status of every known version of `name`, newest first, or of `version` alone.
@@ -218,5 +209,25 @@ impl Registry {
         table.insert(name.to_owned(), Arc::new(model));
         self.table.store(Arc::new(table));
         self.changes.send_replace(());
+    }
+}
+
+/// Returns the version of `model`, called `name`, that a request chooses.
+fn found(model: Option<&Model>, name: &str, choice: &VersionChoice) -> Result<Arc<Servable>> {
+    let found = |version: i64| {
+        model.and_then(|model| model.available.get(&version)).cloned().ok_or_else(|| {
+            Error::not_found(format!("Servable not found for request: Specific({name}, {version})"))
+        })
+    };
+    match choice {
+        VersionChoice::Latest => model
+            .and_then(Model::default_version)
+            .cloned()
+            .ok_or_else(|| Error::not_found(format!("Servable not found for request: Latest({name})"))),
+        VersionChoice::Version(version) => found(*version),
+        VersionChoice::Label(label) => match model.and_then(|model| model.labels.get(label)) {
+            Some(version) => found(*version),
+            None => Err(Error::invalid(format!("Unrecognized servable version label: {label}"))),
+        },
     }
 }

@@ -32,6 +32,7 @@ use crate::methods::changes::Changes;
 use crate::methods::exposition;
 use crate::methods::health::HealthPages;
 use crate::methods::record::Recorder;
+use crate::methods::shadow::Shadows;
 use crate::metrics::{Metrics, Protocol};
 use crate::open_inference::OpenInference;
 use crate::open_inference::repository::ModelControl;
@@ -97,6 +98,7 @@ impl Server {
         let denials = options.auth.as_ref().map(Auth::denials);
         let metrics = counts.then(|| Metrics::new(memory.clone()).with_denials(denials));
         let refusals = metrics.as_ref().map(Metrics::refusals).unwrap_or_default();
+        let splits = metrics.as_ref().map(Metrics::splits).unwrap_or_default();
         let scheduler = Scheduler::new(options.limits.clone(), refusals);
         let batches = match options.limits.batch_threads {
             0 => None,
@@ -112,7 +114,7 @@ impl Server {
         let known = Arc::new(OnceLock::new());
         let traces = telemetry.as_ref().and_then(|settings| begin_traces(settings, metrics.as_ref(), &known));
         let state = Arc::new(ServerState {
-            registry: Registry::default(),
+            registry: Registry::counting(splits),
             scheduler,
             batches,
             options,
@@ -121,7 +123,9 @@ impl Server {
             access,
             traces,
             changes: Changes::default(),
+            shadows: Shadows::default(),
         });
+        state.shadows.serve(&state);
         let own = Arc::downgrade(&state);
         let observe = move || own.upgrade().and_then(|state| exposition::points(&state));
         let sent_metrics = telemetry.and_then(|settings| SentMetrics::start(&settings, observe));

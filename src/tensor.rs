@@ -313,6 +313,18 @@ impl Tensor {
         }
     }
 
+    /// Returns the tensor in memory of its own; strings always are.
+    pub fn copied(&self) -> Tensor {
+        match &self.data {
+            Data::Strings(_) => self.clone(),
+            Data::Numbers(bytes) => {
+                let mut values: Aligned<u8> = Aligned::new(64);
+                append(&mut values, bytes);
+                Tensor::from_values(self.dtype, self.shape.clone(), values)
+            }
+        }
+    }
+
     /// Returns the number of elements.
     pub fn len(&self) -> usize {
         element_count(&self.shape).unwrap_or(0)

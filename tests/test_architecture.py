@@ -41,7 +41,8 @@ ARROWS = {
     "servable": {"batch"},
     "batch": {"engine", "scheduler"},
     "scheduler": {"context", "metrics", "parallel", "profile"},
-    "context": {"memory", "access", "auth", "timeline"},
+    "context": {"memory", "access", "auth", "timeline", "traffic_split"},
+    "traffic_split": {"metrics"},
     "exchange": {"access", "telemetry"},
     "telemetry": {"access", "chance", "log_queue", "metrics", "throttled", "tls"},
     "access": {"chance", "host", "log_file", "log_format", "log_queue", "peer", "throttled", "timeline"},
@@ -309,7 +310,7 @@ def test_pyo3_is_in_one_place() -> None:
 def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
     """The core's structs equal, field by field, the protocols by which mypy checks options."""
     struct = r"#\[derive\(FromPyObject\)\]\n(?:pub\(super\) )?struct (\w+) \{\n(.*?)\n\}"
-    source = "".join((SRC / "python" / name).read_text() for name in ("options.rs", "bench.rs"))
+    source = "".join((SRC / "python" / name).read_text() for name in ("options.rs", "bench.rs", "traffic.rs"))
     structs = {
         name: re.findall(r"^    (\w+): ", body, re.MULTILINE)
         for name, body in re.findall(struct, source, re.DOTALL)
@@ -319,7 +320,7 @@ def test_options_are_the_same_on_both_sides_of_the_boundary() -> None:
         for node in ast.parse((CONTROL_PLANE / "_core.pyi").read_text()).body
         if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["Protocol"]
     }
-    assert len(structs) == 14
+    assert len(structs) == 19
     assert structs == protocols
 
 
@@ -557,6 +558,8 @@ def test_a_version_has_the_condition_that_its_events_gave_it() -> None:
     "path",
     [
         "batch/queue.rs",
+        "traffic_split/choice.rs",
+        "traffic_split/rollback.rs",
         *(f"scheduler/{name}.rs" for name in ("queues", "lane", "turns", "rate", "sharing", "sizes")),
     ],
 )

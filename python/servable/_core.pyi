@@ -231,6 +231,67 @@ class PayloadLog(Protocol):
     @property
     def tags(self) -> Sequence[str]: ...
 
+class TrafficShare(Protocol):
+    """``config.traffic.TrafficShare``."""
+    @property
+    def to(self) -> str: ...
+    @property
+    def percent(self) -> float: ...
+
+class TrafficHeader(Protocol):
+    """``config.traffic.TrafficHeader``."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> str: ...
+    @property
+    def to(self) -> str: ...
+
+class TrafficShadow(Protocol):
+    """``config.traffic.TrafficShadow``."""
+    @property
+    def to(self) -> str: ...
+    @property
+    def percent(self) -> float: ...
+    @property
+    def tolerance(self) -> float: ...
+    @property
+    def timeout_seconds(self) -> float: ...
+
+class TrafficRollBack(Protocol):
+    """``config.traffic.TrafficRollBack``."""
+    @property
+    def max_error_percent(self) -> float | None: ...
+    @property
+    def max_error_percent_above_default(self) -> float | None: ...
+    @property
+    def max_p99_milliseconds(self) -> float | None: ...
+    @property
+    def max_p99_ratio_to_default(self) -> float | None: ...
+    @property
+    def min_requests(self) -> int: ...
+    @property
+    def window_seconds(self) -> float: ...
+    @property
+    def for_seconds(self) -> float: ...
+    @property
+    def count_client_errors(self) -> bool: ...
+
+class Traffic(Protocol):
+    """``config.traffic.Traffic``."""
+    @property
+    def default_to(self) -> str: ...
+    @property
+    def shares(self) -> Sequence[TrafficShare]: ...
+    @property
+    def headers(self) -> Sequence[TrafficHeader]: ...
+    @property
+    def key_header(self) -> str: ...
+    @property
+    def shadow(self) -> TrafficShadow | None: ...
+    @property
+    def roll_back(self) -> TrafficRollBack | None: ...
+
 class BatchingOptions(Protocol):
     """``config.values.BatchingOptions``, as far as the core reads it."""
     @property
@@ -371,6 +432,22 @@ memory that the owner keeps, and that nobody changes until there is an answer.
 Output = tuple[str, int, list[int], bytes | list[bytes] | Numbers]
 """Alias, TensorFlow's number of the dtype, shape, and values: large ones stay where they are."""
 
+TrafficTarget = tuple[
+    str,
+    int | None,
+    bool,
+    list[tuple[str, int]],
+    tuple[int, str, float] | None,
+    tuple[int, int, float | None] | None,
+]
+"""A target: name, version and whether that is available; requests by the reason of their decision; the
+version that was rolled back, why, and when; requests, errors and p99 in seconds of the last window, if it is
+watched."""
+
+ShadowTold = tuple[list[tuple[str, int]], list[tuple[str, float, float]], str | None, str | None]
+"""Copies by what became of them; p50 and p99 in seconds of answers ``returned`` and of the ``shadow``'s; the
+last error, and the last difference."""
+
 @final
 class Server:
     """The data plane: registry, engine, ports.
@@ -431,6 +508,13 @@ class Server:
         """Sets a version to END with an error, without loading it."""
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """Replaces the labels of a model."""
+    def set_traffic(self, name: str, rules: Traffic | None, renewed: bool = False) -> None:
+        """Spreads the requests to a model that name no version so from now on; None: the latest gets them.
+
+        Rules that are in force already stay, with what they have rolled back, unless ``renewed``.
+        """
+    def traffic(self, name: str) -> tuple[list[TrafficTarget], ShadowTold | None] | None:
+        """What has become of the traffic of a model; None if it is not spread. The default comes first."""
     def states(self) -> list[tuple[str, int, str, str, str]]:
         """Per version: (name, version, START | LOADING | AVAILABLE | UNLOADING | END, code, message)."""
     def predict(

@@ -17,6 +17,8 @@ struct Adder {
     before: Box<dyn Fn() + Send + Sync>,
     /// Whether each run would have to wait for another.
     is_busy: bool,
+    /// What is added to each output.
+    more: f32,
 }
 
 /// Returns the model of which no run begins at once.
@@ -27,6 +29,11 @@ pub(crate) fn busy() -> Box<dyn Model> {
 /// Returns the model, which calls `before` at the beginning of each run.
 pub(crate) fn model(before: impl Fn() + Send + Sync + 'static) -> Box<dyn Model> {
     Box::new(adder(before))
+}
+
+/// Returns the model, whose outputs are all `more` than they should be.
+pub(crate) fn off_by(more: f32) -> Box<dyn Model> {
+    Box::new(Adder { more, ..adder(|| {}) })
 }
 
 fn adder(before: impl Fn() + Send + Sync + 'static) -> Adder {
@@ -44,7 +51,7 @@ fn adder(before: impl Fn() + Send + Sync + 'static) -> Adder {
         defaults: BTreeMap::new(),
     };
     let signatures = [(DEFAULT_SIGNATURE.to_owned(), signature)].into();
-    Adder { signatures, before: Box::new(before), is_busy: false }
+    Adder { signatures, before: Box::new(before), is_busy: false, more: 0.0 }
 }
 
 impl Engine for Fake {
@@ -96,7 +103,7 @@ impl Model for Adder {
             return Err(Error::invalid(format!("Incompatible shapes: [{}] vs. [{}]", a.len(), b.len())));
         }
         let sign = |fetch: &Endpoint| if fetch.0 == 2 { -1.0 } else { 1.0 };
-        Ok(fetches.iter().map(|fetch| combined(&a, &b, sign(fetch))).collect())
+        Ok(fetches.iter().map(|fetch| combined(&a, &b, sign(fetch), self.more)).collect())
     }
 
     fn run_at_once(
@@ -110,15 +117,15 @@ impl Model for Adder {
 }
 
 #[allow(clippy::cast_possible_wrap)] // A length in memory.
-fn combined(a: &[f32], b: &[f32], sign: f32) -> Tensor {
+fn combined(a: &[f32], b: &[f32], sign: f32, more: f32) -> Tensor {
     let mut values: Aligned<f32> = Aligned::new(64);
-    a.iter().zip(b).for_each(|(a, b)| values.push(a + sign * b));
+    a.iter().zip(b).for_each(|(a, b)| values.push(a + sign * b + more));
     Tensor::from_values(DType::Float, vec![a.len() as i64], values)
 }
 
 #[test]
 fn it_keeps_the_contract() {
-    let floats = |values: &[f32]| combined(values, &vec![0.0; values.len()], 1.0);
+    let floats = |values: &[f32]| combined(values, &vec![0.0; values.len()], 1.0, 0.0);
     super::contract::check(
         &Fake,
         &LoadOptions::default(),

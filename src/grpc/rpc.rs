@@ -14,8 +14,10 @@ use crate::methods::{self, Context, ServerState};
 use crate::pb::infer::{self, InferRequest};
 use crate::pb::wire::{Fields, Value};
 use crate::profile::{self, Phase};
+use crate::traffic_split::Keys;
 use bytes::Bytes;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -112,7 +114,8 @@ impl Rpc<'_> {
         let timeline = self.exchange.received(message.len());
         let answering = self.client.answering();
         let (entry, pass) = (self.exchange.entry().cloned(), self.pass);
-        let context = Context { deadline, memory, entry, timeline, pass, ..Context::default() };
+        let keys = keys(&self.service.server, &self.head.headers);
+        let context = Context { deadline, memory, entry, timeline, pass, keys, ..Context::default() };
         let bytes = unpacked(&self.service.server, message, &context).await?;
         Ok(Arrived { bytes, context, _answering: answering })
     }
@@ -135,6 +138,11 @@ pub(super) async fn unpacked(server: &ServerState, message: Message, context: &C
             deadline::bounded(context.deadline, unpacked).await
         }
     }
+}
+
+/// Returns the metadata that decide between versions, if there are any.
+pub(super) fn keys(server: &ServerState, metadata: &HeaderMap) -> Option<Arc<Keys>> {
+    server.registry.keys(|name| metadata.get(name).map(HeaderValue::as_bytes))
 }
 
 /// Waits until nobody waits for the answer any more; returns the reason.

@@ -49,7 +49,7 @@ pub(crate) fn at_low_priority<T: Send>(
 }
 
 /// Lowers the priority of the calling thread, on systems where threads have their own.
-fn give_way() {
+pub(crate) fn give_way() {
     #[cfg(target_os = "linux")]
     // SAFETY: has no precondition. On Linux this affects the calling thread, not its process, and is always permitted.
     unsafe {

@@ -171,6 +171,7 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
         access: None,
         traces: None,
         changes: crate::methods::changes::Changes::default(),
+        shadows: crate::methods::shadow::Shadows::default(),
     });
     let lifecycle = Lifecycle::new(server.clone());
     let outcome = lifecycle.load(Ok(model), "m", 1, folder.path(), &options(iterations)).map(drop);

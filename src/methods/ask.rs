@@ -2,17 +2,18 @@
 //!
 //! A protocol provides a [`Call`], which reads and writes its own format; [`ask`] does the rest.
 
+use super::copies::Copies;
 use super::observer::{self, Counted, Observer, Subject};
-use super::record::Sample;
 use super::{Answer, Context, ModelSpec, Plan, Reading, Request, ServerState};
 use crate::auth::Need;
 use crate::error::{Error, Result, guarded};
 use crate::metrics::Protocol;
 use crate::servable::{self, Servable};
 use crate::tensor::Tensor;
+use crate::traffic_split::Decision;
 use bytes::Bytes;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Most bytes of outputs that are encoded in the thread that read the call (some 100 µs of work).
 const SMALL_OUTPUTS: usize = 16 << 10;
@@ -47,6 +48,11 @@ pub trait Call: Send + 'static {
 
     /// Returns whether decoding takes at most about as long as a hand-over to another thread (tens of µs).
     fn is_small(&self) -> bool;
+
+    /// Returns whether its tensors are in memory that its caller may change once it is answered.
+    fn lends(&self) -> bool {
+        false
+    }
 
     /// Decodes the call against the version that it names. `servable` is an error only with [`Self::BODY_FIRST`].
     fn decode(
@@ -83,11 +89,15 @@ pub async fn ask<C: Call>(
     }
     let subject = Subject { protocol: C::PROTOCOL, counted: call.counted() };
     let observer = Observer::begin(subject, &context);
+    let decided = OnceLock::new();
     let reply = tokio::select! {
         biased;
-        reply = answer(server, call, context) => reply,
+        reply = answer(server, call, context, &decided) => reply,
         error = ended => Err(error),
     };
+    if let Some(decision) = decided.get() {
+        decision.ended(reply.as_ref().map(|_| ()).map_err(|error| error.kind));
+    }
     observer.end(reply.as_ref().map(C::sent).map_err(|error| error.kind));
     if let Some(entry) = entry {
         entry.ends(reply.as_ref().map_or_else(|error| error.kind.name(), |_| "OK"));
@@ -98,9 +108,20 @@ pub async fn ask<C: Call>(
 /// Finds the version, then decodes, runs and encodes: short work in this thread, the rest on the scheduler's.
 ///
 /// What waits for other threads is boxed: that costs little beside such a wait, and keeps the call's future small.
-async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Context) -> Result<C::Reply> {
+/// `decided`: whose traffic it is, if that was to be decided.
+async fn answer<C: Call>(
+    server: &Arc<ServerState>,
+    mut call: C,
+    mut context: Context,
+    decided: &OnceLock<Decision>,
+) -> Result<C::Reply> {
     let checked = allowed(server, &call, &context).and_then(|()| call.check(server, &context));
-    let servable = call.spec().and_then(|spec| server.registry.resolve(&spec.name, &spec.choice));
+    let routed =
+        call.spec().and_then(|spec| server.registry.route(&spec.name, &spec.choice, context.keys.as_deref()));
+    let servable = routed.map(|(servable, decision)| {
+        context.decision = decision.inspect(|decision| _ = decided.set(decision.clone()));
+        servable
+    });
     let here = decodes_here(&call, &servable);
     if !here || checked.is_err() || servable.is_err() {
         observer::assign_call(server, &call, servable.as_deref(), &context);
@@ -194,7 +215,7 @@ fn decodes_here<C: Call>(call: &C, servable: &Result<Arc<Servable>>) -> bool {
 struct Planned<C> {
     call: C,
     servable: Arc<Servable>,
-    sample: Option<Sample>,
+    copies: Copies,
     plan: Plan,
     context: Context,
 }
@@ -212,7 +233,7 @@ impl<C: Call> Planned<C> {
         }
         let api = call.counted().api();
         observer::assign(server, &servable, Some(request.signature()), api, &context);
-        let sample = sample(server, &call, &servable, &request);
+        let copies = Copies::take(server, &call, &servable, &request, &context);
         let mut plan = request.plan(server, &servable)?;
         plan.run.api = api;
         if let Some(timeline) = &context.timeline {
@@ -221,7 +242,7 @@ impl<C: Call> Planned<C> {
         if let Some(entry) = context.entry.as_ref().filter(|entry| entry.is_traced()) {
             entry.has_rows(plan.run.rows());
         }
-        Ok(Planned { call, servable, sample, plan, context })
+        Ok(Planned { call, servable, copies, plan, context })
     }
 
     fn batches(&self) -> bool {
@@ -241,31 +262,31 @@ impl<C: Call> Planned<C> {
 
     /// Runs in this thread and encodes the answer.
     fn run(self, server: &ServerState) -> Result<C::Reply> {
-        let Planned { call, servable, sample, plan: Plan { run, reading }, context } = self;
+        let Planned { call, servable, copies, plan: Plan { run, reading }, context } = self;
         let outputs = servable.run(run, &context)?;
-        Unanswered { call, servable, sample, reading, context }.answer(server, outputs)
+        Unanswered { call, servable, copies, reading, context }.answer(server, outputs)
     }
 
     /// Runs in this thread and encodes the answer, unless the run would have to wait.
     fn run_at_once(self, server: &ServerState) -> Result<ControlFlow<C::Reply, Planned<C>>> {
-        let Planned { call, servable, sample, plan: Plan { run, reading }, context } = self;
+        let Planned { call, servable, copies, plan: Plan { run, reading }, context } = self;
         match servable.run_at_once(run, &context)? {
             ControlFlow::Break(outputs) => {
-                let unanswered = Unanswered { call, servable, sample, reading, context };
+                let unanswered = Unanswered { call, servable, copies, reading, context };
                 unanswered.answer(server, outputs).map(ControlFlow::Break)
             }
             ControlFlow::Continue(run) => {
                 let plan = Plan { run, reading };
-                Ok(ControlFlow::Continue(Planned { call, servable, sample, plan, context }))
+                Ok(ControlFlow::Continue(Planned { call, servable, copies, plan, context }))
             }
         }
     }
 
     /// Submits the run to be done together with others, which may be at once and in this thread.
     fn submit(self) -> Result<Submitted<C>> {
-        let Planned { call, servable, sample, plan: Plan { run, reading }, context } = self;
+        let Planned { call, servable, copies, plan: Plan { run, reading }, context } = self;
         let outputs = servable.submit(run, &context)?;
-        Ok(Submitted { outputs, unanswered: Unanswered { call, servable, sample, reading, context } })
+        Ok(Submitted { outputs, unanswered: Unanswered { call, servable, copies, reading, context } })
     }
 }
 
@@ -297,28 +318,21 @@ impl<C: Call> Submitted<C> {
 struct Unanswered<C> {
     call: C,
     servable: Arc<Servable>,
-    sample: Option<Sample>,
+    copies: Copies,
     reading: Reading,
     context: Context,
 }
 
 impl<C: Call> Unanswered<C> {
-    /// Encodes the answer made of `outputs`, and keeps the sample of a call that succeeds.
+    /// Encodes the answer made of `outputs`, and keeps the copies of a call that succeeds.
     fn answer(self, server: &ServerState, outputs: Vec<Tensor>) -> Result<C::Reply> {
-        let Unanswered { call, servable, mut sample, reading, context } = self;
+        let Unanswered { call, servable, mut copies, reading, context } = self;
         let answer = reading.finish(&servable, outputs, &context)?;
-        if let Some(sample) = &mut sample {
-            sample.answered(&servable, &answer);
-        }
+        copies.answered(&servable, &answer);
         let reply = call.encode(server, &servable, answer, &context)?;
-        sample.into_iter().for_each(Sample::keep);
+        copies.keep(server);
         Ok(reply)
     }
-}
-
-fn sample<C: Call>(server: &ServerState, call: &C, servable: &Servable, request: &Request) -> Option<Sample> {
-    let record = || call.record(servable, request);
-    server.recorder.sample(servable.name(), request, record)
 }
 
 #[cfg(test)]

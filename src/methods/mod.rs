@@ -4,6 +4,7 @@
 mod ask;
 pub mod bind;
 pub mod changes;
+mod copies;
 mod debug_text;
 pub mod examples;
 pub mod exposition;
@@ -16,6 +17,7 @@ pub mod record;
 mod request;
 pub mod responses;
 pub(crate) mod sample;
+pub mod shadow;
 
 pub use crate::context::Context;
 pub use ask::{Call, ask};
@@ -32,6 +34,7 @@ use crate::registry::{Registry, VersionChoice};
 use crate::telemetry::Traces;
 use changes::Changes;
 use record::Recorder;
+use shadow::Shadows;
 use std::sync::Arc;
 
 /// The state shared by all requests.
@@ -54,6 +57,8 @@ pub struct ServerState {
     pub traces: Option<Arc<Traces>>,
     /// The changes of what is served that clients have asked for.
     pub changes: Changes,
+    /// Copies of requests whose answers are compared.
+    pub shadows: Shadows,
 }
 
 impl ServerState {
@@ -97,6 +102,7 @@ impl ServerState {
             access: None,
             traces: None,
             changes: Changes::default(),
+            shadows: Shadows::default(),
         }
     }
 }

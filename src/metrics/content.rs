@@ -10,6 +10,7 @@ use super::loads::Loads;
 use super::model::{Facts, ModelCounts};
 use super::refusals::Refusals;
 use super::series::{Methods, Tally};
+use super::splits::SplitCounts;
 use super::{Api, CODES};
 use crate::memory::Budget;
 use std::collections::BTreeMap;
@@ -95,6 +96,7 @@ pub(super) struct Content<'a> {
     pub(super) denials: Option<&'a Denials>,
     pub(super) edge: &'a EdgeCounts,
     pub(super) exports: &'a Exports,
+    pub(super) splits: &'a SplitCounts,
     pub(super) surroundings: &'a Surroundings,
 }
 

@@ -66,6 +66,11 @@ pub(super) const LIST: &[Listed] = families! {
     "servable_response_bytes_total" Counter ["model", "version", "signature", "method", "protocol"] "Bytes of the answers to requests that ended OK." sent;
     "servable_batch_rows" Histogram ["model", "version"] "Rows of batches, without filler." batch_rows;
     "servable_batch_requests" Histogram ["model", "version"] "Requests of batches." batch_requests;
+    "servable_split_requests_total" Counter ["model", "target", "reason"] "Requests that named no version, of models whose traffic is spread, by target and reason: header, key, weight, default; unavailable and rolled_back, because the target could not have them and the default got them." split_requests;
+    "servable_split_rolled_back" Gauge ["model", "target"] "1 for a target that is rolled back, 0 for the others." split_rolled_back;
+    "servable_split_roll_backs_total" Counter ["model", "target", "cause"] "Times that a target was rolled back, because of errors, or of its latency." split_roll_backs;
+    "servable_shadow_requests_total" Counter ["model", "target", "outcome"] "Copies of requests for a shadow: equal and different, by its answer; failed; dropped_busy, dropped_memory and dropped_unavailable, if it was not asked." shadow_requests;
+    "servable_shadow_duration_seconds" Histogram ["model", "target", "side"] "Time of answers that were compared: side returned, from the request until the outputs are there, with its wait; side shadow, the run alone." shadow_durations;
     "servable_memory_in_flight_bytes" Gauge [] "Memory that requests hold, from their bodies until their answers are taken." memory_in_flight;
     "servable_memory_in_flight_limit_bytes" Gauge [] "Most memory that requests may hold." memory_limit;
     "servable_memory_in_flight_refusals_total" Counter [] "Requests that were refused for lack of that memory." memory_refusals;
@@ -423,6 +428,42 @@ fn engines(samples: &mut Samples<'_>, content: &Content<'_>) {
         let engine = if of.engine.is_empty() { of_files(of).unwrap_or_default() } else { &of.engine };
         samples.sample(&[&of.model, &of.version.to_string(), &of.signature, engine], 1u64);
     }
+}
+
+fn split_requests(samples: &mut Samples<'_>, content: &Content<'_>) {
+    content.splits.each_target(|[model, target], counts| {
+        for (reason, count) in counts.counts().filter(|(_, count)| *count > 0) {
+            samples.sample(&[model, target, reason], count);
+        }
+    });
+}
+
+fn split_rolled_back(samples: &mut Samples<'_>, content: &Content<'_>) {
+    content.splits.each_target(|labels, counts| samples.sample(&labels, counts.rolled_back()));
+}
+
+fn split_roll_backs(samples: &mut Samples<'_>, content: &Content<'_>) {
+    content.splits.each_target(|[model, target], counts| {
+        for (cause, count) in counts.roll_backs().filter(|(_, count)| *count > 0) {
+            samples.sample(&[model, target, cause], count);
+        }
+    });
+}
+
+fn shadow_requests(samples: &mut Samples<'_>, content: &Content<'_>) {
+    content.splits.each_shadow(|[model, target], counts| {
+        for (outcome, count) in counts.counts() {
+            samples.sample(&[model, target, outcome], count);
+        }
+    });
+}
+
+fn shadow_durations(samples: &mut Samples<'_>, content: &Content<'_>) {
+    content.splits.each_shadow(|[model, target], counts| {
+        for (side, times) in counts.times() {
+            seconds(samples, &[model, target, side], &times, None);
+        }
+    });
 }
 
 fn access_lines(samples: &mut Samples<'_>, content: &Content<'_>) {

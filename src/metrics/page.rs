@@ -65,6 +65,7 @@ impl Metrics {
             denials: self.denials.as_deref(),
             edge: &self.edge,
             exports: &self.exports,
+            splits: &self.splits,
             surroundings,
         }
     }

@@ -249,7 +249,7 @@ pub(super) fn nanos(took: Duration) -> u64 {
 }
 
 /// Returns a small number that is fixed for each thread.
-fn thread_number() -> usize {
+pub(crate) fn thread_number() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };

@@ -16,12 +16,16 @@ use crate::profile::{self, Phase};
 use crate::servable::Servable;
 use crate::tensor::Tensor;
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 /// Largest body decoded in the thread that read it, in bytes (some 30 µs of work); and largest of those that are borrowed
 /// rather than decoded.
 const SMALL_BODY: usize = 16 << 10;
 const SMALL_BORROWED: usize = 64 << 10;
+
+/// The header that says which version has answered.
+static VERSION: HeaderName = HeaderName::from_static("x-servable-version");
 
 /// A POST to a model whose body has been read.
 pub(super) struct RestCall {
@@ -159,14 +163,14 @@ impl Call for RestCall {
     fn encode(
         self,
         server: &ServerState,
-        _: &Servable,
+        servable: &Servable,
         answer: Answer<'_>,
         context: &Context,
     ) -> Result<Body> {
         let encoding = profile::phase(Phase::Encode);
         if let Some(body) = self.encode_form(server, &answer, context)? {
             drop((answer, encoding));
-            return body.counted(&context.memory);
+            return versioned(body, servable, context).counted(&context.memory);
         }
         let style = Style { non_utf8: server.options.non_utf8, compact: self.compact };
         let text = match &answer {
@@ -181,7 +185,16 @@ impl Call for RestCall {
             Answer::Tasks(_) => Err(Error::internal("REST has no multi-inference")),
         }?;
         drop((answer, encoding));
-        Body::coded(Content::Written(text), self.accepts, &server.options).counted(&context.memory)
+        let body = Body::coded(Content::Written(text), self.accepts, &server.options);
+        versioned(body, servable, context).counted(&context.memory)
+    }
+}
+
+/// Says which version has answered where that was to be decided: the body does not.
+fn versioned(body: Body, servable: &Servable, context: &Context) -> Body {
+    match &context.decision {
+        None => body,
+        Some(_) => body.also([(VERSION.clone(), HeaderValue::from(servable.version()))]),
     }
 }
 

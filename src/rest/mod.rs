@@ -41,6 +41,7 @@ use crate::methods::health::{HealthPages, Page, Subject};
 use crate::methods::{Context, ServerState, ask};
 use crate::open_inference::OpenInference;
 use crate::peer::Sender;
+use crate::traffic_split::Keys;
 use bytes::Bytes;
 use call::RestCall;
 use http::header::EXPECT;
@@ -281,7 +282,7 @@ async fn answered(
     body: Incoming,
 ) -> Reply {
     let otherwise = match route(&service.server, head, client.pass.as_ref()) {
-        Ok(post) => return call(&service.server, client, post, exchange, body).await,
+        Ok(post) => return call(service, client, (head, post), exchange, body).await,
         Err(otherwise) => otherwise,
     };
     drain(head, body).await;
@@ -303,12 +304,13 @@ async fn drain(head: &Parts, body: Incoming) {
 
 /// Reads the body and asks the model.
 async fn call(
-    server: &Arc<ServerState>,
+    service: &RestService,
     client: &Caller,
-    post: Post,
+    (head, post): (&Parts, Post),
     exchange: &Exchange,
     body: Incoming,
 ) -> Reply {
+    let server = &service.server;
     let entry = exchange.entry();
     if let Some(entry) = entry {
         entry.calls(post.verb.word);
@@ -328,12 +330,17 @@ async fn call(
     let _answering = client.connection.answering();
     let timeout = server.options.rest_timeout;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let pass = client.pass.clone();
-    let context = Context { deadline, memory, entry, timeline, pass, ..Context::default() };
+    let (pass, keys) = (client.pass.clone(), keys(server, head));
+    let context = Context { deadline, memory, entry, timeline, pass, keys, ..Context::default() };
     match ask(server, RestCall::new(post, body), context, ended(timeout, client)).await {
         Ok(body) => reply::json(body),
         Err(error) => error.into(),
     }
+}
+
+/// Returns the headers that decide between versions, if there are any.
+fn keys(server: &ServerState, head: &Parts) -> Option<Arc<Keys>> {
+    server.registry.keys(|name| head.headers.get(name).map(HeaderValue::as_bytes))
 }
 
 /// Waits until nobody waits for the answer any more; returns the reason.

@@ -310,6 +310,13 @@ impl Servable {
         }
     }
 
+    /// Does `run` in this thread, for nobody who waits for it: it is neither counted nor measured, for this thread may be slow.
+    /// It takes `timeout` at most, if the engine can be interrupted.
+    pub fn run_aside(&self, run: &Run, timeout: Duration) -> Result<Vec<Tensor>> {
+        let threads = self.placement(named(&run.signature)).threads_aside();
+        self.model.run(&run.feeds, &run.fetches, RunOptions { threads, timeout: Some(timeout) })
+    }
+
     /// Accounts for a run in the engine's `threads` that has just ended.
     fn observed(
         &self,

@@ -98,6 +98,11 @@ impl Placement {
         Plan { threads, timed }
     }
 
+    /// Returns the engine's threads for a run that may take its time: one, unless its operations may wait for each other.
+    pub fn threads_aside(&self) -> Threads {
+        if self.termination > Termination::Unknown { self.ways.one_thread() } else { Threads::Pool }
+    }
+
     /// Returns the engine's threads for a run of several requests: those that are known to be better for single ones.
     pub fn threads_of_batch(&self) -> Threads {
         if self.is_measured() && self.long.load(Relaxed) { self.ways.chosen() } else { self.plan().threads }

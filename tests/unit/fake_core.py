@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from servable.admin.interfaces import Acceleration
+from servable.config.traffic import Traffic
 from servable.config.values import PayloadLog
 
 
@@ -51,6 +52,7 @@ class FakeCore:
         self.errors: dict[tuple[str, int], tuple[str, str]] = {}
         self.labels: dict[str, dict[str, int]] = {}
         self.payload_logs: list[PayloadLog] = []
+        self.spread: dict[str, Traffic] = {}
         self.reopened = 0
         self.changed = threading.Condition()
         self.stopped = False
@@ -93,6 +95,18 @@ class FakeCore:
 
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         self.labels[name] = labels
+
+    def set_traffic(self, name: str, rules: Traffic | None, renewed: bool = False) -> None:
+        self.calls.append(("set_traffic", name, renewed))
+        if rules is None:
+            del self.spread[name]
+        else:
+            self.spread[name] = rules
+
+    def traffic(self, name: str) -> Any:
+        if name not in self.spread:
+            return None
+        return [("default", 1, True, [("weight", 3), ("key", 0)], None, None)], None
 
     def set_payload_logs(self, logs: Sequence[PayloadLog]) -> None:
         self.payload_logs = list(logs)

@@ -10,6 +10,10 @@ The core listens on a separate address, checks authorization, and answers the pa
     DELETE /admin/models/NAME             unload
     POST   /admin/models/NAME/reload      load its versions from their files again
     PATCH  /admin/models/NAME/labels      {"stable": 3, "old": null}
+    GET    /admin/models/NAME/traffic     how its requests are spread, and what has become of them
+    PUT    /admin/models/NAME/traffic     {"share": [{"to": "canary", "percent": 5}]}, as in a config file
+    DELETE /admin/models/NAME/traffic     spread no longer
+    POST   /admin/models/NAME/traffic/resume   give back what was rolled back
     POST   /admin/models/NAME/record      {"requests": 100, "seconds": 60, "every": 1}: clients' requests
                                           meanwhile, as TFRecords of PredictionLog
     GET    /admin/config                  the configuration in force; ?format=text: as a config file
@@ -145,11 +149,16 @@ class Routes:
             return self._management.models()
         if method == "GET" and len(rest) == 1:
             return self._management.model(rest[0])
+        if method == "GET" and rest[1:] == ["traffic"]:
+            return self._management.traffic(rest[0])
         changes: dict[tuple[str, str], tuple[str, _Change]] = {
             ("PUT", ""): ("load", self._load),
             ("DELETE", ""): ("unload", self._unload),
             ("POST", "reload"): ("reload", self._reload),
             ("PATCH", "labels"): ("label", self._label),
+            ("PUT", "traffic"): ("set_traffic", self._set_traffic),
+            ("DELETE", "traffic"): ("clear_traffic", self._clear_traffic),
+            ("POST", "traffic/resume"): ("resume_traffic", self._resume_traffic),
             ("POST", "record"): ("record", self._record),
         }
         found = changes.get((method, "/".join(rest[1:])))
@@ -169,6 +178,15 @@ class Routes:
 
     def _label(self, name: str, _query: dict[str, str], body: Any) -> Fields:
         return self._management.label(name, _object(body))
+
+    def _set_traffic(self, name: str, _query: dict[str, str], body: Any) -> Fields:
+        return self._management.set_traffic(name, _object(body))
+
+    def _clear_traffic(self, name: str, _query: dict[str, str], _body: Any) -> Fields:
+        return self._management.clear_traffic(name)
+
+    def _resume_traffic(self, name: str, _query: dict[str, str], _body: Any) -> Fields:
+        return self._management.resume_traffic(name)
 
     def _record(self, name: str, _query: dict[str, str], body: Any) -> bytes:
         records = self._management.record(name, {} if body is None else _object(body))

@@ -20,6 +20,20 @@ State = tuple[str, int, str, str, str]
 """(name, version, state, code, message), as in ``_core.Server.states``."""
 
 
+TrafficTarget = tuple[
+    str,
+    "int | None",
+    bool,
+    list[tuple[str, int]],
+    "tuple[int, str, float] | None",
+    "tuple[int, int, float | None] | None",
+]
+"""What is known of a target of a model's traffic, as in ``_core.TrafficTarget``."""
+
+ShadowTold = tuple[list[tuple[str, int]], list[tuple[str, float, float]], "str | None", "str | None"]
+"""What is known of a shadow, as in ``_core.ShadowTold``."""
+
+
 class Administration(Protocol):
     """A listening administration; see ``_core.Administration``."""
 
@@ -59,6 +73,9 @@ class Core(Protocol):
 
     def record(self, name: str, requests: int, every: int, seconds: float) -> list[bytes]:
         """Returns requests to a model, as serialized PredictionLogs; see ``_core.Server.record``."""
+
+    def traffic(self, name: str) -> tuple[Sequence[TrafficTarget], ShadowTold | None] | None:
+        """Returns what has become of the traffic of a model; see ``_core.Server.traffic``."""
 
     def accelerations(self, name: str, version: int) -> Sequence[Acceleration]:
         """Returns what is known of a version's acceleration; see ``_core.Server.accelerations``."""

@@ -1,6 +1,6 @@
 """Administrative operations on a running server.
 
-Models: inspect, load, unload, reload, label, record. Configuration: show, reload.
+Models: inspect, load, unload, reload, label, spread traffic, record. Configuration: show, reload.
 
 Takes and returns plain values; ``http.py`` converts them to and from HTTP. Every change is a new
 configuration for the manager, so nothing can be done here that a config file or HandleReloadConfigRequest
@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from servable.admin.acceleration import acceleration_fields
 from servable.admin.interfaces import Core, State
 from servable.admin.model_control import ModelControl
+from servable.admin.traffic import traffic_told
 from servable.config.values import PLATFORM, Folder, ModelConfig, ServerConfig
 from servable.errors import StatusError, invalid_argument
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.inventory import Inventory, resident_bytes
 
 if TYPE_CHECKING:
+    from servable.config.traffic import Traffic
     from servable.savedmodel.signature import Signature
 
 Fields = dict[str, Any]
@@ -89,6 +91,8 @@ class Management:
             fields["base_path"] = config.base_path
             fields["version_policy"] = policy_fields(config.policy)
             fields["labels"] = dict(config.labels)
+            if config.traffic is not None:
+                fields["traffic"] = traffic_told(config.traffic, self._core.traffic(name))
         newest_first = sorted(states, key=lambda state: -state[1])
         fields["versions"] = [self._version(*state) for state in newest_first]
         return fields
@@ -161,7 +165,8 @@ class Management:
     def load(self, name: str, entry: Mapping[str, Any], wait_seconds: float) -> Fields:
         """Adds or changes a model. entry: a ModelConfig in protobuf's JSON form, with at least ``base_path``.
 
-        Fields missing from the entry (policy, labels, logging) stay as they are; an empty value removes them.
+        Fields missing from the entry (policy, labels, logging, traffic) stay as they are; an empty value
+        removes them.
 
         Waits until the model is available or has failed, ``wait_seconds`` at most; the result tells which.
         """
@@ -216,6 +221,51 @@ class Management:
         self._manager.change(edited, self._config.allow_unavailable_labels)
         return self.model(name)
 
+    def traffic(self, name: str) -> Fields:
+        """Returns how a model's traffic is spread, and what has become of it; only its name if it is not."""
+        self._must_be_configured(name)
+        config = self._find(name)
+        traffic = config.traffic if config is not None else None
+        told = {} if traffic is None else traffic_told(traffic, self._core.traffic(name))
+        return {"name": name, **told}
+
+    def set_traffic(self, name: str, entry: Mapping[str, Any]) -> Fields:
+        """Spreads a model's traffic as ``entry``, a TrafficSplit in protobuf's JSON form, says.
+
+        What was rolled back before has its share again. Raises ``StatusError``.
+        """
+        from servable.config.traffic_messages import traffic_from_fields
+
+        new = traffic_from_fields(entry)
+        return self._spread(name, lambda _: new)
+
+    def clear_traffic(self, name: str) -> Fields:
+        """Spreads a model's traffic no longer: the latest version gets what names none."""
+        return self._spread(name, lambda _: None)
+
+    def resume_traffic(self, name: str) -> Fields:
+        """Gives what was rolled back its share again. Raises ``StatusError`` if the traffic is not spread."""
+
+        def kept(traffic: Traffic | None) -> Traffic:
+            if traffic is None:
+                said = f"The traffic of model {name} is not spread"
+                raise StatusError("FAILED_PRECONDITION", said, "PUT its rules first")
+            return traffic
+
+        return self._spread(name, kept)
+
+    def _spread(self, name: str, edit: Callable[[Traffic | None], Traffic | None]) -> Fields:
+        self._must_be_configured(name)
+
+        def edited(models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+            return tuple(
+                dataclasses.replace(one, traffic=edit(one.traffic)) if one.name == name else one
+                for one in models
+            )
+
+        self._manager.change(edited, self._config.allow_unavailable_labels, renewed=name)
+        return self.traffic(name)
+
     def reload_config(self) -> Fields:
         """Applies the model config file again, whether or not it has changed."""
         if not self._config.model_config_file:
@@ -265,6 +315,8 @@ def _completed(new: ModelConfig, entry: Mapping[str, Any], before: ModelConfig) 
         kept["labels"] = before.labels
     if not states("logging_config"):
         kept["logging"] = before.logging
+    if not states("traffic"):
+        kept["traffic"] = before.traffic
     # A policy for a path that is itself a version's folder is valid for that path only.
     moved = isinstance(before.policy, Folder) and new.base_path != before.base_path
     if not states("model_version_policy") and not moved:

@@ -143,6 +143,15 @@ LIST = (
         (("", "reload_parser"),),
     ),
     Command(
+        "traffic",
+        "manage",
+        "set NAME TARGET=5%",
+        ("spread a model's requests over its versions; traffic show,", "traffic clear, traffic resume"),
+        "traffic",
+        "traffic",
+        (("", "parser"),),
+    ),
+    Command(
         "token",
         "manage",
         "new NAME",

@@ -8,6 +8,7 @@ from typing import Any
 
 from servable.config import batching
 from servable.config.textproto import read_text_message
+from servable.config.traffic_messages import traffic_of, write_traffic
 from servable.config.values import (
     PLATFORM,
     All,
@@ -102,6 +103,8 @@ def _config_message(models: Sequence[ModelConfig]) -> Any:
             entry.logging_config.ParseFromString(model.logging.message)
             # Present, even if it says nothing.
             entry.logging_config.SetInParent()
+        if model.traffic is not None:
+            write_traffic(model.traffic, entry.traffic)
         if isinstance(model.policy, All):
             entry.model_version_policy.all.SetInParent()
         elif isinstance(model.policy, Latest):
@@ -128,6 +131,7 @@ def _model(entry: Any) -> ModelConfig:
         policy=_policy(entry),
         labels=dict(sorted(entry.version_labels.items())),
         logging=_logging(entry.logging_config) if entry.HasField("logging_config") else None,
+        traffic=traffic_of(entry.traffic) if entry.HasField("traffic") else None,
     )
 
 

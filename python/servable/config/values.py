@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from servable.config.flags import CPUS
+from servable.config.traffic import Traffic
 from servable.errors import StatusError, invalid_argument
 
 PLATFORM = "tensorflow"
@@ -65,6 +66,7 @@ class ModelConfig:
     """One model: its name, the location of its versions, and the policy that selects among them.
 
     labels: label → version; applied whenever the version is available. logging: which requests are logged.
+    traffic: how requests are spread that name no version; None: the latest version gets them.
     """
 
     name: str
@@ -73,6 +75,7 @@ class ModelConfig:
     policy: VersionPolicy = field(default_factory=Latest)
     labels: Mapping[str, int] = field(default_factory=dict)
     logging: LoggingConfig | None = None
+    traffic: Traffic | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from servable.config.traffic import Traffic
 from servable.config.values import LoadOptions, PayloadLog
 from servable.errors import StatusError
 from servable.sources import AspiredVersion, VersionLoad
@@ -52,6 +53,12 @@ class Core(Protocol):
 
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """Replaces the labels of a model."""
+
+    def set_traffic(self, name: str, rules: Traffic | None, renewed: bool = False) -> None:
+        """Spreads the traffic of a model so from now on; None: it is not spread.
+
+        renewed: what was rolled back has its share again, even if the rules are those in force.
+        """
 
     def set_payload_logs(self, logs: Sequence[PayloadLog]) -> None:
         """Replaces the payload logs of all models."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from servable.config.base_paths import AllowedPaths, Way
 from servable.config.payload_logging import PayloadLogging
+from servable.config.traffic_check import check_traffic
 from servable.config.values import LifecycleOptions, LoadOptions, ModelConfig, check_models
 from servable.errors import StatusError
 from servable.lifecycle import labels
@@ -26,6 +27,7 @@ from servable.lifecycle.models import Models, Version
 from servable.lifecycle.policy import POLICIES
 from servable.lifecycle.reconciling import Reconciler
 from servable.lifecycle.state import State
+from servable.lifecycle.traffic_table import TrafficTable
 from servable.sources import AspiredVersion, Source
 
 _log = logging.getLogger("servable.manager")
@@ -83,6 +85,7 @@ class Manager:
         self._availability: dict[str, Availability] = {}
         self._wait_cancelled = False
         self._labels = LabelTable(core, self._models)
+        self._traffic = TrafficTable(core)
         self._loader = Loader(core, listener, self._models, load_options, options, PATIENCE)
         self._reconciler = Reconciler(core, POLICIES[options.policy], self._loader)
         self._thread = threading.Thread(target=self._loop, name="manager", daemon=True)
@@ -107,11 +110,16 @@ class Manager:
         edit: Callable[[tuple[ModelConfig, ...]], Sequence[ModelConfig]],
         allow_unavailable_labels: bool = False,
         way: Way = Way.ADMINISTRATION,
+        renewed: str = "",
     ) -> None:
-        """Applies what ``edit`` makes of the present models, like ``apply``; no change comes between."""
+        """Applies what ``edit`` makes of the present models, like ``apply``; no change comes between.
+
+        renewed: a model whose versions get traffic again that was taken from them; see ``TrafficTable``.
+        """
         with self._applying:
             models = edit(self._configured)
             check_models(tuple(models), self._configured)
+            check_traffic(models)
             self._allowed.check(models, self._configured, way)
             self._logging.check(models, self._configured, way)
             if self._applied and way is not Way.START:
@@ -132,6 +140,7 @@ class Manager:
                     del self._availability[name]
             with self._changed:
                 self._labels.configure(models, gone)
+            self._traffic.configure(models, renewed)
             self._core.set_payload_logs(self._logging.logs(models))
             self._source.watch(models)
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from servable.config.traffic import Traffic
 from servable.config.values import LoadOptions, PayloadLog
 from servable.errors import CancelledError, StatusError
 from servable.lifecycle.interfaces import Core, Preparation, Report
@@ -151,6 +152,10 @@ class PreparingCore:
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """See ``Core``."""
         self._core.set_labels(name, labels)
+
+    def set_traffic(self, name: str, rules: Traffic | None, renewed: bool = False) -> None:
+        """See ``Core``."""
+        self._core.set_traffic(name, rules, renewed)
 
     def set_payload_logs(self, logs: Sequence[PayloadLog]) -> None:
         """See ``Core``."""

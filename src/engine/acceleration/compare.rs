@@ -8,7 +8,7 @@ use crate::tensor::{DType, Data, Tensor};
 
 /// Returns the largest relative difference of any number, or what differs, for a person to read. `tolerance`: the
 /// accepted difference, relative to a tensor's largest finite value.
-pub(super) fn difference(expected: &[Tensor], got: &[Tensor], tolerance: f64) -> Result<f64, String> {
+pub fn difference(expected: &[Tensor], got: &[Tensor], tolerance: f64) -> Result<f64, String> {
     if expected.len() != got.len() {
         return Err(format!("{} outputs instead of {}", got.len(), expected.len()));
     }

@@ -11,7 +11,7 @@
 mod accuracy;
 mod alike;
 mod chain;
-mod compare;
+pub mod compare;
 mod cut;
 mod decisions;
 mod model;

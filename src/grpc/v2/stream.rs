@@ -9,7 +9,7 @@
 use super::super::call_body::CallBody;
 use super::super::message::{self, Message, MessageLimits};
 use super::super::reply::{Body, Messages, Reply};
-use super::super::rpc::unpacked;
+use super::super::rpc::{keys, unpacked};
 use super::super::{GrpcService, access, deadline};
 use super::{infer as inference, malformed};
 use crate::access::Entry;
@@ -107,8 +107,8 @@ impl Calls {
         let mut id = String::new();
         let answered = match self.admit(pass, entry.as_deref()) {
             Ok(pass) => {
-                let deadline = self.deadline;
-                let context = Context { deadline, memory, entry, timeline, pass, ..Context::default() };
+                let (deadline, keys) = (self.deadline, keys(&self.service.server, headers));
+                let context = Context { deadline, memory, entry, timeline, pass, keys, ..Context::default() };
                 self.ask(message, context, &mut id).await
             }
             Err(refused) => Err(refused),

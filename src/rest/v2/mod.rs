@@ -15,7 +15,7 @@ mod shared_memory;
 mod tell;
 
 use super::route::preflight;
-use super::{Caller, drain, ended, reply};
+use super::{Caller, drain, ended, keys, reply};
 use crate::auth::Need;
 use crate::error::{Error, Kind, Result};
 use crate::exchange::Exchange;
@@ -70,7 +70,7 @@ impl Asked<'_> {
         let fields = Fields::of(&head.headers);
         let refusal = head::refusal(head, &fields, target::of(&head.uri), true);
         match refusal.map_or_else(|| self.post(head, &fields), |refusal| Err(refusal.into())) {
-            Ok(Posted::Infer(post)) => self.infer(post, body).await,
+            Ok(Posted::Infer(post)) => self.infer(head, post, body).await,
             Ok(Posted::Repository(target)) => self.repository(target, &fields, body).await,
             Err(reply) => {
                 drain(head, body).await;
@@ -168,7 +168,7 @@ impl Asked<'_> {
     }
 
     /// Reads the body and asks the model.
-    async fn infer(&self, post: Post, body: Incoming) -> Reply {
+    async fn infer(&self, head: &Parts, post: Post, body: Incoming) -> Reply {
         let memory = Arc::new(self.client.connection.reserve());
         let body = match self.read(body, &memory, post.json.unwrap_or(0)).await {
             Ok(body) => body,
@@ -178,8 +178,8 @@ impl Asked<'_> {
         let _answering = self.client.connection.answering();
         let timeout = self.server.options.rest_timeout;
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        let pass = self.client.pass.clone();
-        let context = Context { deadline, memory, entry, timeline, pass, ..Context::default() };
+        let (pass, keys) = (self.client.pass.clone(), keys(self.server, head));
+        let context = Context { deadline, memory, entry, timeline, pass, keys, ..Context::default() };
         let call = call::infer(&self.server.registry, post, body, self.view.shared_memory().cloned());
         match ask(self.server, call, context, ended(timeout, self.client)).await {
             Ok(body) => reply::json(body),

@@ -1,0 +1,371 @@
+//! Copies of requests for another version, whose answers are compared with those that were returned, counted, and dropped.
+//!
+//! They must not be felt: a copy shares the tensors of its request, it is offered once the request is answered, and threads of
+//! low priority ask the other version. Little may wait; what is beyond that is dropped and counted.
+
+use super::bind;
+use super::examples::TaskAnswer;
+use super::{Answer, Context, Request, ServerState};
+use crate::chance::chosen;
+use crate::engine::acceleration::compare;
+use crate::error::{Error, Result, guarded};
+use crate::host::priority;
+use crate::metrics::ShadowFate;
+use crate::servable::Servable;
+use crate::tensor::{DType, Strings, Tensor};
+use crate::traffic_split::Split;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+/// Most copies that wait for a thread.
+const MOST_WAITING: usize = 64;
+/// Most bytes that all copies hold, with the answers that they are compared with.
+const MOST_BYTES: usize = 64 << 20;
+/// Most threads. A second one, so that one version that hangs does not end all comparisons.
+const MOST_THREADS: usize = 2;
+/// Longest time that a thread waits for more.
+const KEPT_IDLE: Duration = Duration::from_secs(5);
+
+/// The copies that wait, and the threads for them.
+#[derive(Default)]
+pub struct Shadows(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    server: OnceLock<Weak<ServerState>>,
+    state: Mutex<State>,
+    changed: Condvar,
+    bytes: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Shadowed>,
+    threads: usize,
+    idle: usize,
+    ended: bool,
+}
+
+/// A copy of a request, until its shadow has been compared.
+pub struct Shadowed {
+    split: Arc<Split>,
+    /// The version that answers the request.
+    version: i64,
+    question: Question,
+    lent: bool,
+    /// When the request was ready to run, and how long it took until its outputs were there.
+    begun: Instant,
+    took: Duration,
+    returned: Vec<(String, Tensor)>,
+    held: Held,
+}
+
+/// What is asked: in terms of names, as another version may have them in another order.
+enum Question {
+    Predict { signature: Arc<str>, inputs: BTreeMap<String, Tensor>, outputs: Vec<String> },
+    Examples(Request),
+}
+
+impl Shadows {
+    /// Copies are asked of versions of `server`; to be called once.
+    pub fn serve(&self, server: &Arc<ServerState>) {
+        // A second server would be a fault of the caller's code; the first counts.
+        let _first = self.0.server.set(Arc::downgrade(server));
+    }
+
+    /// Has the shadow asked, if there is room; does not wait.
+    pub(super) fn ask(&self, copy: Shadowed) {
+        let Shadows(shared) = self;
+        if copy.returned.is_empty() {
+            return;
+        }
+        let mut state = shared.state();
+        let starts = state.idle == 0 && state.threads < MOST_THREADS;
+        if state.ended || state.waiting.len() >= MOST_WAITING || (starts && !shared.start(&mut state)) {
+            drop(state);
+            copy.count(ShadowFate::Busy);
+            return;
+        }
+        state.waiting.push_back(copy);
+        drop(state);
+        shared.changed.notify_one();
+    }
+
+    /// Waits until nothing waits or is compared.
+    #[cfg(test)]
+    pub(crate) fn settle(&self) {
+        loop {
+            let state = self.0.state();
+            if state.waiting.is_empty() && state.idle == state.threads {
+                return;
+            }
+            drop(state);
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Shadows {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.ended = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        drop(waiting);
+        self.0.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// Starts a thread; returns whether there is one at all.
+    fn start(self: &Arc<Self>, state: &mut State) -> bool {
+        let own = self.clone();
+        let started = Builder::new().name("servable-shadow".to_owned()).spawn(move || {
+            priority::give_way();
+            own.work();
+        });
+        state.threads += usize::from(started.is_ok());
+        state.threads > 0
+    }
+
+    /// Asks shadows until none has come for a while.
+    fn work(&self) {
+        let mut state = self.state();
+        loop {
+            while let Some(copy) = state.waiting.pop_front() {
+                drop(state);
+                if let Some(server) = self.server.get().and_then(Weak::upgrade) {
+                    // Whatever happens, the thread goes on.
+                    let _compared = guarded(|| {
+                        copy.compare(&server);
+                        Ok(())
+                    });
+                }
+                state = self.state();
+            }
+            if state.ended {
+                break;
+            }
+            state.idle += 1;
+            let nothing = |state: &mut State| state.waiting.is_empty() && !state.ended;
+            let waited = self.changed.wait_timeout_while(state, KEPT_IDLE, nothing);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.idle -= 1;
+            if state.waiting.is_empty() {
+                break;
+            }
+        }
+        state.threads -= 1;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shadowed {
+    /// Takes a copy of a `request` to `servable`, if its model's traffic has a shadow and it is one of the sample. `lent`: its
+    /// memory is the caller's, who may change it.
+    pub(super) fn take(
+        shadows: &Shadows,
+        split: &Arc<Split>,
+        servable: &Servable,
+        request: &Request,
+        lent: bool,
+    ) -> Option<Box<Shadowed>> {
+        let (rule, counts) = split.shadow()?;
+        if !chosen(rule.share) {
+            return None;
+        }
+        let Some(held) = Held::take(&shadows.0.bytes, memory(request)) else {
+            counts.count(ShadowFate::Memory);
+            return None;
+        };
+        let question = question(servable, request, lent)?;
+        let (split, version, begun) = (split.clone(), servable.version(), Instant::now());
+        let (took, returned) = (Duration::ZERO, Vec::new());
+        Some(Box::new(Shadowed { split, version, question, lent, begun, took, returned, held }))
+    }
+
+    /// Takes down the answer, which is not sent yet.
+    pub(super) fn answered(&mut self, answer: &Answer<'_>) {
+        self.took = self.begun.elapsed();
+        let returned = tensors(answer);
+        let bytes = returned.iter().map(|(_, tensor)| tensor.memory()).sum();
+        if !self.held.grow(bytes) {
+            self.count(ShadowFate::Memory);
+            return;
+        }
+        let own = |tensor: Tensor| if self.lent { tensor.copied() } else { tensor };
+        self.returned = returned.into_iter().map(|(name, tensor)| (name, own(tensor))).collect();
+    }
+
+    fn count(&self, fate: ShadowFate) {
+        if let Some((_, counts)) = self.split.shadow() {
+            counts.count(fate);
+        }
+    }
+
+    /// Asks the shadow, and compares its answer with the one that was returned.
+    fn compare(self, server: &ServerState) {
+        let Some((rule, counts)) = self.split.shadow() else { return };
+        let Some(shadow) = server.registry.target(self.split.model(), &rule.to) else {
+            return counts.count(ShadowFate::Unavailable);
+        };
+        if shadow.version() == self.version {
+            // It has answered the request itself.
+            return;
+        }
+        let begun = Instant::now();
+        let answered = guarded(|| answer(server, &shadow, self.question, rule.timeout));
+        let took = begun.elapsed();
+        drop(shadow);
+        match answered {
+            Err(why) => {
+                counts.tells(true, &why.to_string());
+                counts.count(ShadowFate::Failed);
+            }
+            Ok(given) => {
+                counts.took(self.took, took);
+                counts.count(match difference(&self.returned, &given, rule.tolerance) {
+                    None => ShadowFate::Equal,
+                    Some(why) => {
+                        counts.tells(false, &why);
+                        ShadowFate::Different
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Bytes that are counted as long as this is there.
+struct Held {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Counts `bytes`; `None` if that would be too many.
+    fn take(all: &Arc<AtomicUsize>, bytes: usize) -> Option<Held> {
+        let mut held = Held { all: all.clone(), bytes: 0 };
+        held.grow(bytes).then_some(held)
+    }
+
+    fn grow(&mut self, bytes: usize) -> bool {
+        let more = |held: usize| held.checked_add(bytes).filter(|all| *all <= MOST_BYTES);
+        let fits = self.all.fetch_update(Relaxed, Relaxed, more).is_ok();
+        self.bytes += if fits { bytes } else { 0 };
+        fits
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// Returns the bytes that a copy of `request` holds.
+fn memory(request: &Request) -> usize {
+    let of = |examples: &Strings| examples.iter().map(<[u8]>::len).sum();
+    match request {
+        Request::Predict { inputs, .. } => inputs.iter().map(Tensor::memory).sum(),
+        Request::Classify(input) | Request::Regress(input) => of(&input.examples),
+        Request::MultiInference { examples, .. } => of(examples),
+    }
+}
+
+/// Returns what `request` asks of `servable`; `None` if that is not the version it was read for.
+fn question(servable: &Servable, request: &Request, lent: bool) -> Option<Question> {
+    let Request::Predict { signature, inputs, outputs } = request else {
+        return Some(Question::Examples(request.clone()));
+    };
+    let found = servable.signature(signature)?;
+    let own = |tensor: &Tensor| if lent { tensor.copied() } else { tensor.clone() };
+    let inputs = found.inputs.iter().map(|spec| spec.alias.clone()).zip(inputs.iter().map(own)).collect();
+    let outputs = outputs.iter().map(|place| found.outputs[*place].alias.clone()).collect();
+    Some(Question::Predict { signature: signature.clone(), inputs, outputs })
+}
+
+/// Returns the answer of `servable` as tensors by name.
+fn answer(
+    server: &ServerState,
+    servable: &Servable,
+    question: Question,
+    timeout: Duration,
+) -> Result<Vec<(String, Tensor)>> {
+    let request = match question {
+        Question::Examples(request) => request,
+        Question::Predict { signature, inputs, outputs } => {
+            let found = bind::signature(server, servable, &signature)?;
+            let inputs = bind::inputs(found, inputs, |_, tensor: &Tensor| Ok::<_, Error>(tensor.clone()))?;
+            let outputs = bind::outputs(found, outputs.iter().map(Ok::<_, Error>))?;
+            Request::Predict { signature, inputs, outputs }
+        }
+    };
+    let plan = request.plan(server, servable)?;
+    let outputs = servable.run_aside(&plan.run, timeout)?;
+    plan.reading.finish(servable, outputs, &Context::default()).map(|answer| tensors(&answer))
+}
+
+/// Returns an answer as tensors by name.
+fn tensors(answer: &Answer<'_>) -> Vec<(String, Tensor)> {
+    match answer {
+        Answer::Outputs(outputs) => {
+            outputs.iter().map(|(alias, tensor)| ((*alias).to_owned(), tensor.clone())).collect()
+        }
+        Answer::Classes(classes) => {
+            classified(classes.labels.as_ref(), classes.scores.as_deref(), classes.columns)
+        }
+        Answer::Values(values) => vec![("outputs".to_owned(), floats(values, 1))],
+        Answer::Tasks(tasks) => {
+            let of = |(_, task): &(_, TaskAnswer)| match task {
+                TaskAnswer::Classes(classes) => {
+                    classified(classes.labels.as_ref(), classes.scores.as_deref(), classes.columns)
+                }
+                TaskAnswer::Values(values) => vec![("outputs".to_owned(), floats(values, 1))],
+            };
+            tasks.iter().flat_map(of).collect()
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_wrap)] // Lengths in memory.
+fn classified(labels: Option<&Strings>, scores: Option<&[f32]>, columns: usize) -> Vec<(String, Tensor)> {
+    let labels = labels
+        .map(|labels| ("classes".to_owned(), Tensor::strings(vec![labels.len() as i64], labels.clone())));
+    labels.into_iter().chain(scores.map(|scores| ("scores".to_owned(), floats(scores, columns)))).collect()
+}
+
+/// Returns rows of `columns` numbers.
+#[allow(clippy::cast_possible_wrap)] // Lengths in memory.
+fn floats(values: &[f32], columns: usize) -> Tensor {
+    let columns = columns.max(1);
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let rows = values.len() / columns;
+    let shape = if rows * columns == values.len() {
+        vec![rows as i64, columns as i64]
+    } else {
+        vec![values.len() as i64]
+    };
+    Tensor::numbers(DType::Float, shape, bytes.into())
+}
+
+/// Returns what differs, for a person to read; `None` if nothing does.
+fn difference(returned: &[(String, Tensor)], given: &[(String, Tensor)], tolerance: f64) -> Option<String> {
+    if returned.len() != given.len() {
+        return Some(format!("{} outputs instead of {}", given.len(), returned.len()));
+    }
+    returned.iter().zip(given).find_map(|((name, returned), (_, given))| {
+        let one = std::slice::from_ref::<Tensor>;
+        let why = compare::difference(one(returned), one(given), tolerance).err()?;
+        Some(format!("{name}: {why}"))
+    })
+}
+
+#[cfg(test)]
+mod tests;
