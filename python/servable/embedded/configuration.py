@@ -53,7 +53,8 @@ def configuration(models: tuple[ModelConfig, ...], flags: Mapping[str, Flag]) ->
         if name in _REFUSED:
             raise UsageError(f"{name} is not for an embedded server: {_REFUSED[name]}")
     line = [one for name, value in {**DEFAULTS, **flags}.items() for one in _written(name, value)]
-    arguments = parse([*line, f"--model_base_path={models[0].base_path}"], serve=True)
+    first = models[0].base_path if models else os.sep
+    arguments = parse([*line, f"--model_base_path={first}"], serve=True)
     config = replace(settings.server_config(arguments, os.environ), models=models)
     check_models(models)
     check_text([text for model in models for text in (model.name, model.base_path)])
