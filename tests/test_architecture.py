@@ -81,8 +81,9 @@ ARROWS = {
 
 PYTHON_ARROWS = {
     "__main__": {"cli"},
-    "cli": {"checkup", "client", "bench", "starter"},
+    "cli": {"checkup", "client", "bench", "ray", "starter"},
     "pytest_plugin": {"embedded"},
+    "ray": {"embedded"},
     "embedded": {"serving", "client"},
     "checkup": {"serving"},
     "starter": set(),

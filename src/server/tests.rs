@@ -49,7 +49,7 @@ fn the_process_itself_asks_without_a_port_and_is_waited_for() {
     let status = || rest::in_process::Asked {
         method: "GET",
         target: b"/v1/models/m?x=1",
-        headers: vec![(b"Connection", b"keep-alive")],
+        headers: vec![(&b"Connection"[..], &b"keep-alive"[..])],
         body: Bytes::new(),
     };
     let head = || rest::in_process::Asked { method: "HEAD", ..status() };

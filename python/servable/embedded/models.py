@@ -31,7 +31,7 @@ def model_configs(what: object, name: str, folder: ExportFolder) -> tuple[ModelC
 
     name: of the only one; "": by its path. Objects are exported into ``folder``. Raises ``StatusError``.
     """
-    if what == ():
+    if isinstance(what, tuple) and not what:
         return ()
     if not isinstance(what, Mapping):
         return (_model(what, name, folder, 0),)

@@ -128,6 +128,10 @@ class Server:
         """The address of gRPC: ``127.0.0.1:PORT``. Raises ``FailedPreconditionError`` if it is off."""
         return _reachable(self._known().addresses.get("grpc") or _off("gRPC", "port"))
 
+    def addresses(self) -> dict[str, str]:
+        """Returns the addresses of the ports that are open: ``rest`` and ``grpc``, each ``host:port``."""
+        return dict(self._known().addresses)
+
     def models(self) -> dict[str, list[VersionStatus]]:
         """Returns the versions of each model, newest first."""
         found: dict[str, list[VersionStatus]] = {}
@@ -237,16 +241,16 @@ class Server:
 
     def __repr__(self) -> str:
         with suppress(StatusError):
-            return display.line(self.models(), self._addresses())
+            return display.line(self.models(), self._shown_addresses())
         return f"<servable.Server, which {self._state()}>"
 
     def _repr_html_(self) -> str:
         """Returns the table that notebooks show."""
         with suppress(StatusError):
-            return display.table(self.models(), self._addresses())
+            return display.table(self.models(), self._shown_addresses())
         return f"<div><b>servable.Server</b>, which {self._state()}</div>"
 
-    def _addresses(self) -> dict[str, str]:
+    def _shown_addresses(self) -> dict[str, str]:
         running = self._live()
         titles = {"rest": "REST", "grpc": "gRPC", "grpc_socket": "gRPC on a socket"}
         shown = {title: running.addresses[one] for one, title in titles.items() if one in running.addresses}
