@@ -1,4 +1,4 @@
-"""Requests of the server's own process by their bytes, beside the same over sockets; and models that come and go."""
+"""Requests of the own process by their bytes, beside the same over sockets; models that come and go."""
 
 from __future__ import annotations
 

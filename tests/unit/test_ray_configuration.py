@@ -89,7 +89,7 @@ def test_a_file_that_says_little() -> None:
 
 
 def one(**given: Any) -> str:
-    return f"applications: [{({'models': '/m'} | given)!r}]"
+    return f"applications: [{ ({'models': '/m'} | given)!r}]"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,10 @@ values = st.recursive(
 )
 
 
-@given(st.sampled_from(["models", "name", "route", "replicas", "cpus", "memory", "health_check", "flags"]), values)
+@given(
+    st.sampled_from(["models", "name", "route", "replicas", "cpus", "memory", "health_check", "flags"]),
+    values,
+)
 def test_any_value_is_taken_or_refused(key: str, value: object) -> None:
     import yaml
 

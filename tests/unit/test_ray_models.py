@@ -1,4 +1,4 @@
-"""What is to be served on Ray: the forms that programs and files may give it in, and for which model a request is."""
+"""What is to be served on Ray, in the forms that it may be given in; and for which model a request is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ def test_a_path_names_its_model() -> None:
 
 
 def test_mappings_say_more() -> None:
-    given = {"a": "/m/a", "b": {"path": "/m/b", "versions": [2, 1, 2], "labels": {"stable": 1}}, "c": "s3://c"}
+    given = {
+        "a": "/m/a",
+        "b": {"path": "/m/b", "versions": [2, 1, 2], "labels": {"stable": 1}},
+        "c": "s3://c",
+    }
     found = read_models(given)
     assert found["a"] == Model("/m/a")
     assert found["b"] == Model("/m/b", (2, 1), {"stable": 1})
@@ -131,4 +135,6 @@ def test_the_last_name_counts_as_in_protobuf(first: str, last: str) -> None:
     kind = message_class("inference.ModelInferRequest")
     both = kind(model_name=first).SerializeToString() + kind(model_name=last).SerializeToString()
     if last:
-        assert of_message("/inference.GRPCInferenceService/ModelInfer", both) == kind.FromString(both).model_name
+        assert (
+            of_message("/inference.GRPCInferenceService/ModelInfer", both) == kind.FromString(both).model_name
+        )

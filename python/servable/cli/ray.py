@@ -42,9 +42,9 @@ def ray(argv: Sequence[str]) -> int:
             return 0
         from servable.ray.running import run, wait
 
-        is_up = run(configuration, print)
+        is_up = run(configuration, _say)
         if is_up and not given.detach:
-            wait(configuration, print)
+            wait(configuration, _say)
         return 0 if is_up else 1
     except UsageError as error:
         print(f"servable ray: {error}", file=sys.stderr)
@@ -52,3 +52,7 @@ def ray(argv: Sequence[str]) -> int:
     except (MissingPackageError, StatusError, RuntimeError, ConnectionError) as error:
         print(f"servable ray: {error}", file=sys.stderr)
         return 1
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

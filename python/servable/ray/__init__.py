@@ -5,11 +5,11 @@
 
     serve.run(servable.ray.deployment("s3://bucket/models/half_plus_two", replicas={"max_replicas": 4}))
 
-``deployments.py`` makes applications of Ray Serve, whose replicas are ``replica.py``; ``requested_model.py``
-finds out for which model a request is, and ``multiplexing.py`` has it loaded; ``grpc_service.py`` tells Ray's
-gRPC proxy of the services. ``server_actors.py`` and ``servers.py`` keep servers with ports of their own on the
-nodes. ``models.py`` reads what is to be served; ``configuration.py`` reads a file with all of it, which
-``running.py`` runs. Ray is imported where it is needed, and nothing of it by this file.
+``deployments.py`` makes applications of Ray Serve, whose replicas are ``replica.py``; ``grpc_service.py``
+tells Ray's gRPC proxies of the services. ``requested_model.py`` finds out for which model a request is, and
+``multiplexing.py`` has it loaded. ``server_actors.py`` and ``servers.py`` keep servers with ports of their
+own on the nodes. ``models.py`` reads what is to be served; ``configuration.py`` reads a file with all of it,
+which ``running.py`` runs. Ray is imported where it is needed, and nothing of it by this file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A replica of Ray Serve with a server inside: what Ray's proxies bring is answered by the core in this process.
+"""A replica of Ray Serve with a server inside: what Ray's proxies bring, the core of this process answers.
 
-Ray finds methods by their names: ``__call__`` has what comes over HTTP, and each method of gRPC one of its own
-name. Bytes go to the core and come from it as they are; no message and no JSON is touched here.
+Ray finds methods by their names: ``__call__`` has what comes over HTTP, and each method of gRPC one of its
+own name. Bytes go to the core and come from it as they are; no message and no JSON is touched here.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Answer(Response):
         self.answer = answer
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Sends it."""
         status, headers, body = self.answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""For which model a request is: by the path of REST, by the message of gRPC. Both are what a client has sent."""
+"""For which model a request is: by the path of REST, or by the message of gRPC, as a client has sent them."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def run(configuration: Configuration, say: Callable[[str], None]) -> bool:
 
 
 def wait(configuration: Configuration, say: Callable[[str], None]) -> None:
-    """Tells what becomes of the applications, until SIGINT or SIGTERM; then ends them and what was started."""
+    """Tells what becomes of the applications, until SIGINT or SIGTERM; then ends them."""
     ray, serve = _packages()
     before: dict[str, str] = {}
     with _asked_to_end() as ended:
@@ -88,7 +88,8 @@ def _addresses(configuration: Configuration, application: Application) -> Iterat
         yield f"{application.name}: ready, without proxies"
         return
     route = application.route.rstrip("/")
-    yield f"{application.name}: ready at http://{configuration.host}:{configuration.http_port}{route}/v1/models/"
+    address = f"http://{configuration.host}:{configuration.http_port}{route}"
+    yield f"{application.name}: ready at {address}/v1/models/"
     if configuration.grpc_port is not None:
         yield (
             f"{application.name}: gRPC on port {configuration.grpc_port}, metadata application: "
@@ -100,9 +101,7 @@ def _addresses(configuration: Configuration, application: Application) -> Iterat
 def _asked_to_end() -> Iterator[threading.Event]:
     """Yields an event that a signal sets."""
     ended = threading.Event()
-    before = {
-        one: signal.signal(one, lambda *_: ended.set()) for one in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {one: signal.signal(one, lambda *_: ended.set()) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield ended
     finally:
@@ -119,4 +118,3 @@ def _packages() -> tuple[Any, Any]:
         why = str(error).partition("\n")[0]
         raise MissingPackageError(f"Ray Serve is needed ({why}): pip install 'servable[ray]'") from None
     return ray, serve
-
