@@ -34,7 +34,7 @@ class RayCluster:
         from ray import serve
         from ray.cluster_utils import Cluster
 
-        from servable.ray.grpc_service import FUNCTIONS
+        from servable.ray.grpc_service import GRPC_FUNCTIONS
 
         self._cpus = cpus
         self.http_port, self.grpc_port = free_port(), free_port()
@@ -46,7 +46,7 @@ class RayCluster:
         serve.start(
             proxy_location="EveryNode",
             http_options={"host": "127.0.0.1", "port": self.http_port},
-            grpc_options={"port": self.grpc_port, "grpc_servicer_functions": list(FUNCTIONS)},
+            grpc_options={"port": self.grpc_port, "grpc_servicer_functions": list(GRPC_FUNCTIONS)},
         )
 
     def add(self) -> Any:

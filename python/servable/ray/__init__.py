@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from servable.ray.deployments import deployment as deployment
+    from servable.ray.grpc_service import GRPC_FUNCTIONS as GRPC_FUNCTIONS
     from servable.ray.servers import Servers as Servers, servers as servers
 
-__all__ = ["Servers", "deployment", "servers"]
+__all__ = ["GRPC_FUNCTIONS", "Servers", "deployment", "servers"]
 
 _HOMES = {
+    "GRPC_FUNCTIONS": "servable.ray.grpc_service",
     "Servers": "servable.ray.servers",
     "deployment": "servable.ray.deployments",
     "servers": "servable.ray.servers",

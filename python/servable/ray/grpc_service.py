@@ -32,7 +32,7 @@ SERVICES = {
 }
 """Services and their methods. Left out is what streams, and what would change one replica of many."""
 
-FUNCTIONS = (
+GRPC_FUNCTIONS = (
     "servable.ray.grpc_service.add_PredictionServiceServicer_to_server",
     "servable.ray.grpc_service.add_ModelServiceServicer_to_server",
     "servable.ray.grpc_service.add_GRPCInferenceServiceServicer_to_server",

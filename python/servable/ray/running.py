@@ -12,7 +12,7 @@ from typing import Any
 from servable.errors import MissingPackageError
 from servable.ray.configuration import Application, Configuration
 from servable.ray.deployments import deployment
-from servable.ray.grpc_service import FUNCTIONS
+from servable.ray.grpc_service import GRPC_FUNCTIONS
 
 GLANCE_SECONDS = 1.0
 
@@ -74,7 +74,7 @@ def _built(application: Application) -> Any:
 def _grpc_options(configuration: Configuration) -> dict[str, Any] | None:
     if configuration.grpc_port is None:
         return None
-    return {"port": configuration.grpc_port, "grpc_servicer_functions": list(FUNCTIONS)}
+    return {"port": configuration.grpc_port, "grpc_servicer_functions": list(GRPC_FUNCTIONS)}
 
 
 def _status(serve: Any, application: Application) -> str:
