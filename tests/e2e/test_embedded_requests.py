@@ -16,6 +16,7 @@ from servers import MODELS, put_version
 from stubs import own_message
 
 import servable
+from servable.embedded.in_process import answered
 from servable.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, UnavailableError
 
 pytestmark = pytest.mark.needs_tensorflow
@@ -149,19 +150,17 @@ def test_what_waits_is_answered_beside_others_and_can_be_given_up(server: servab
 
 
 def test_a_server_that_stops_answers_what_it_has_and_no_more() -> None:
-    async def work() -> list[Any]:
-        server = await servable.serve_async({"half_plus_two": MODELS / "half_plus_two"}).astart()
-        body = b'{"instances": [%s1]}' % (b"1.5," * 200_000)
-        asked = [
-            asyncio.create_task(server.answer_rest("POST", f"{PATH}:predict".encode(), (), body))
-            for _ in range(8)
-        ]
-        await asyncio.sleep(0)
-        core = server._live().core
-        await server.astop()
-        with pytest.raises(UnavailableError):
-            from servable.embedded.in_process import answered
+    body = b'{"instances": [%s1]}' % (b"1.5," * 200_000)
+    target = f"{PATH}:predict".encode()
 
+    async def work() -> list[int]:
+        server = await servable.serve_async({"half_plus_two": MODELS / "half_plus_two"}).astart()
+        core = server._live().core
+        asked = [asyncio.ensure_future(server.answer_rest("POST", target, (), body)) for _ in range(8)]
+        # All of them have begun once one that came later is answered.
+        await server.answer_rest("GET", b"/v1/models/half_plus_two")
+        await server.astop()
+        with pytest.raises(UnavailableError, match="The server is stopping"):
             await answered(core.answer_rest, ("GET", b"/", ()), b"")
         return [(await one)[0] for one in asked]
 

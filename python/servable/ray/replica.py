@@ -34,7 +34,7 @@ _STATUSES = {"NOT_FOUND": 404, "INVALID_ARGUMENT": 400, "DEADLINE_EXCEEDED": 504
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 
 
-class Answer(Response):
+class Answer(Response):  # type: ignore[misc]  # Any, where starlette is not installed
     """An answer of the core, as ASGI sends it."""
 
     def __init__(self, answer: _core.RestAnswer) -> None:
@@ -68,7 +68,7 @@ class Replica:
     """
 
     def __init__(self, flags: Mapping[str, Flag], multiplexed: int = 0) -> None:
-        self._flags = {**FLAGS, **flags}
+        self._flags: dict[str, Any] = {**FLAGS, **flags}
         self._multiplexed = multiplexed
         self._multiplexer: Multiplexer | None = None
         self._server: Server | None = None

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from servable.embedded import Server
@@ -74,6 +75,15 @@ class Kept:
         self.applying: Any = None
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why the server of a node could not start, and when that is tried again, after so long a pause."""
+
+    reason: str
+    pause: float
+    again_at: float
+
+
 class Keeper:
     """Has one server on each node, as long as it is there.
 
@@ -84,7 +94,7 @@ class Keeper:
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self._spec = dict(spec)
         self._kept: dict[str, Kept] = {}
-        self._pauses: dict[str, tuple[float, float]] = {}
+        self._failed: dict[str, Failure] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         threading.Thread(target=self._keep, name="keeper", daemon=True).start()
@@ -92,7 +102,8 @@ class Keeper:
     def status(self) -> list[dict[str, Any]]:
         """Returns the servers: node, state (``ready``, ``starting``, ``unreachable``), addresses, problem."""
         with self._lock:
-            return [_told(node, one) for node, one in sorted(self._kept.items())]
+            nodes = sorted(self._kept.keys() | self._failed.keys())
+            return [_told(node, self._kept.get(node), self._failed.get(node)) for node in nodes]
 
     def end(self, seconds: float) -> None:
         """Ends the servers: what is under way is answered first, for so many seconds."""
@@ -126,8 +137,11 @@ class Keeper:
             for node in self._kept.keys() - nodes:
                 # Ray would try for ever to start it on a node that is gone.
                 ray.kill(self._kept.pop(node).actor)
+            for node in self._failed.keys() - nodes:
+                del self._failed[node]
             for node in nodes - self._kept.keys():
-                if self._pauses.get(node, (0.0, 0.0))[0] <= time.monotonic():
+                failure = self._failed.get(node)
+                if failure is None or failure.again_at <= time.monotonic():
                     self._kept[node] = Kept(self._started(node))
             for node, one in list(self._kept.items()):
                 self._ask(node, one)
@@ -180,18 +194,19 @@ class Keeper:
 
         try:
             one.told, one.problem = ray.get(one.asked), ""
-            self._pauses.pop(node, None)
+            self._failed.pop(node, None)
             self._follow(one)
         except ActorDiedError as error:
             # It could not be started; Ray does not try again.
-            _, pause = self._pauses.get(node, (0.0, PERIOD_SECONDS))
-            self._pauses[node] = time.monotonic() + pause, min(2 * pause, MOST_PAUSE_SECONDS)
+            before = self._failed.get(node)
+            pause = min(2 * before.pause, MOST_PAUSE_SECONDS) if before else PERIOD_SECONDS
+            self._failed[node] = Failure(_reason(error), pause, time.monotonic() + pause)
             _log.warning("the server on node %s ended: %s", node, error)
             del self._kept[node]
         except RayActorError as error:
-            one.told, one.problem = None, str(error).partition("\n")[0]
+            one.told, one.problem = None, _reason(error)
         except RayError as error:
-            one.told, one.problem = None, str(error).strip().rpartition("\n")[2]
+            one.told, one.problem = None, _reason(error)
             ray.kill(one.actor, no_restart=False)
 
     def _follow(self, one: Kept) -> None:
@@ -206,8 +221,15 @@ class Keeper:
             one.applying = one.actor.apply.remote(models)
 
 
-def _told(node: str, one: Kept) -> dict[str, Any]:
-    if one.told is None:
-        return {"node": node, "state": "unreachable" if one.problem else "starting", "problem": one.problem}
+def _reason(error: Exception) -> str:
+    """Returns the last line of an error of Ray's, which has the exception behind it."""
+    return str(error).strip().rpartition("\n")[2].strip()
+
+
+def _told(node: str, one: Kept | None, failure: Failure | None) -> dict[str, Any]:
+    if one is None or one.told is None:
+        problem = one.problem if one is not None else ""
+        state = "unreachable" if problem else "starting"
+        return {"node": node, "state": state, "problem": problem or (failure.reason if failure else "")}
     told = {name: value for name, value in one.told.items() if name != "models"}
     return {"node": node, "state": "ready", "problem": "", **told}
