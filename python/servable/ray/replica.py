@@ -10,7 +10,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import grpc
 from starlette.requests import Request
@@ -22,6 +21,7 @@ from servable.ray.grpc_service import SERVICES
 from servable.ray.models import read_models
 from servable.ray.multiplexing import Multiplexer
 from servable.ray.requested_model import of_message, of_path
+from servable.ray.scope import has_no_body, target as path_and_query
 
 if TYPE_CHECKING:
     from servable import _core
@@ -31,7 +31,6 @@ FLAGS: dict[str, Flag] = {"port": None, "max_num_load_retries": 5}
 """Flags of a replica's server, if nothing else is said. REST has a port of 127.0.0.1, for metrics."""
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _STATUSES = {"NOT_FOUND": 404, "INVALID_ARGUMENT": 400, "DEADLINE_EXCEEDED": 504, "UNAVAILABLE": 503}
-_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 
 
 class Answer(Response):  # type: ignore[misc]  # Any, where starlette is not installed
@@ -114,9 +113,9 @@ class Replica:
 
     async def __call__(self, request: Request) -> Response:
         """Answers a request to REST, below the route of the application."""
-        method, target = request.method, _target(request.scope)
+        method, target = request.method, path_and_query(request.scope)
         try:
-            body = b"" if _has_no_body(request) else await request.body()
+            body = b"" if has_no_body(request.scope) else await request.body()
             if self._multiplexer is not None:
                 await self._multiplexer.ready(of_path(target.decode("ascii", "replace")))
             headers = request.scope["headers"]
@@ -168,26 +167,6 @@ def _method(path: str, name: str) -> Callable[..., Awaitable[Serialized]]:
 for _service, _names in SERVICES.items():
     for _name in _names:
         setattr(Replica, _name, _method(f"/{_service}/{_name}", _name))
-
-
-def _target(scope: Mapping[str, Any]) -> bytes:
-    """Returns path and query as the client has sent them, without the route of the application."""
-    root: str = scope.get("root_path", "").rstrip("/")
-    raw: bytes = scope.get("raw_path") or quote(scope["path"], safe="/:@!$&'()*+,;=~").encode()
-    raw = raw.partition(b"?")[0]
-    begin = quote(root, safe="/:@!$&'()*+,;=~").encode()
-    path = raw[len(begin) :] if raw.startswith(begin) else raw
-    query: bytes = scope.get("query_string", b"")
-    return (path or b"/") + (b"?" + query if query else b"")
-
-
-def _has_no_body(request: Request) -> bool:
-    headers = request.headers
-    return (
-        request.method in _WITHOUT_BODY
-        and "transfer-encoding" not in headers
-        and headers.get("content-length", "0") == "0"
-    )
 
 
 def _is_text(value: object) -> bool:
