@@ -18,6 +18,8 @@ import grpc
 TRIES = 40
 PAUSE_SECONDS = 0.25
 """Between two attempts: ten seconds for one request, all in all."""
+AVOIDED_SECONDS = 10.0
+"""How long a client asks others than an address that has failed, as balancers do."""
 PATIENCE_SECONDS = 20.0
 """Longest wait for one attempt."""
 
@@ -131,6 +133,29 @@ class SteadyLoad:
             self.tally.failed.append(attempt)
 
 
+class Choice:
+    """Chooses among addresses; one that has failed is left out for a while, if there is another."""
+
+    def __init__(self, addresses: Callable[[], Sequence[str]]) -> None:
+        self._addresses = addresses
+        self._failed: dict[str, float] = {}
+        self.chosen = ""
+
+    def choose(self) -> str:
+        """Returns an address. Raises ``FailedError`` if there is none."""
+        now = time.monotonic()
+        known = list(self._addresses())
+        good = [one for one in known if self._failed.get(one, 0.0) <= now]
+        if not known:
+            raise FailedError("no address")
+        self.chosen = random.choice(good or known)
+        return self.chosen
+
+    def fails(self) -> None:
+        """Notes that the one that was chosen last has failed."""
+        self._failed[self.chosen] = time.monotonic() + AVOIDED_SECONDS
+
+
 @dataclass
 class Rest:
     """Makes clients of REST. addresses: returns ``host:port`` of those that may be asked, now."""
@@ -143,24 +168,23 @@ class Rest:
 
     def __call__(self) -> Ask:
         """Returns a client with a connection of its own."""
-        connection: list[http.client.HTTPConnection] = []
+        choice = Choice(self.addresses)
+        open_ones: list[http.client.HTTPConnection] = []
 
         def ask() -> None:
+            if not open_ones:
+                open_ones.append(http.client.HTTPConnection(choice.choose(), timeout=PATIENCE_SECONDS))
             try:
-                if not connection:
-                    address = random.choice(self.addresses())
-                    connection.append(http.client.HTTPConnection(address, timeout=PATIENCE_SECONDS))
-                connection[0].request("POST", self.path, self.body, self.headers)
-                reply = connection[0].getresponse()
+                open_ones[0].request("POST", self.path, self.body, self.headers)
+                reply = open_ones[0].getresponse()
                 content = reply.read()
-            except (OSError, http.client.HTTPException, IndexError) as error:
-                while connection:
-                    connection.pop().close()
-                raise FailedError(f"HTTP: {type(error).__name__}") from None
-            if reply.status != 200:
-                while connection:
-                    connection.pop().close()
-                raise FailedError(f"HTTP {reply.status}: {content[:80]!r}")
+                problem = "" if reply.status == 200 else f"HTTP {reply.status}: {content[:80]!r}"
+            except (OSError, http.client.HTTPException) as error:
+                problem = f"HTTP: {type(error).__name__}"
+            if problem:
+                open_ones.pop().close()
+                choice.fails()
+                raise FailedError(problem)
             if content not in self.expected:
                 raise FailedError(f"HTTP: another answer than expected: {content[:80]!r}")
 
@@ -179,20 +203,20 @@ class Grpc:
 
     def __call__(self) -> Ask:
         """Returns a client with a channel of its own."""
+        choice = Choice(self.addresses)
         channels: list[grpc.Channel] = []
 
         def ask() -> None:
+            if not channels:
+                options = [("grpc.use_local_subchannel_pool", 1)]
+                channels.append(grpc.insecure_channel(choice.choose(), options))
             try:
-                if not channels:
-                    options = [("grpc.use_local_subchannel_pool", 1)]
-                    channels.append(grpc.insecure_channel(random.choice(self.addresses()), options))
                 call = channels[0].unary_unary(self.method)
                 content = call(self.message, timeout=PATIENCE_SECONDS, metadata=self.metadata)
-            except (grpc.RpcError, IndexError) as error:
-                while channels:
-                    channels.pop().close()
-                code = error.code().name if isinstance(error, grpc.Call) else "no address"
-                raise FailedError(f"gRPC: {code}") from None
+            except grpc.RpcError as error:
+                channels.pop().close()
+                choice.fails()
+                raise FailedError(f"gRPC: {error.code().name}") from None
             if not self.is_expected(content):
                 raise FailedError(f"gRPC: another answer than expected: {content[:80]!r}")
 

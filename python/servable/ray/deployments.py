@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,22 @@ def deployment(
     chosen = {**OPTIONS, **(options or {}), **_replicas(replicas)}
     plain = {one: model.plain() for one, model in found.items()}
     made = serve.deployment(Replica, name=name, user_config={"models": plain}, **chosen)
-    return made.bind(dict(flags), multiplexed)
+    return _versioned(made, sorted(flags.items()), multiplexed).bind(dict(flags), multiplexed)
+
+
+def _versioned(made: Any, *decisive: object) -> Any:
+    """Returns the deployment with a version that follows from what a replica cannot take over while it runs.
+
+    Without one, Ray takes each run of an application for new code, and replaces every replica. It gives files
+    such versions, but takes them from programs only by an option of its own.
+    """
+    import servable
+
+    said = repr((servable.__version__, *decisive)).encode()
+    try:
+        return made.options(version=hashlib.sha256(said).hexdigest()[:16], _internal=True)
+    except (TypeError, ValueError):
+        return made
 
 
 def _replicas(replicas: int | Mapping[str, Any]) -> dict[str, Any]:
