@@ -105,6 +105,11 @@ def test_another_version_by_the_configuration_takes_over_in_place(
             run("place", place(version), replicas=2)
             assert until(lambda version=version: versions(cluster, "place", "m") == {str(version)}, 60)
             assert load.more(50)
+        # One that is not there is not taken over, and nothing is lost.
+        handle = run("place", {"m": {"path": str(tmp_path / "none")}}, replicas=2)
+        assert "no such folder" in handle.problem.remote().result()
+        assert versions(cluster, "place", "m") == {"1"}
+        assert load.more(50)
     assert is_clean(load.tally), load.tally.reasons()
     assert replicas("place") == before
 

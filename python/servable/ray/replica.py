@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,7 +20,7 @@ from starlette.responses import Response
 from servable.embedded import Server
 from servable.errors import StatusError
 from servable.ray.grpc_service import SERVICES
-from servable.ray.models import read_models
+from servable.ray.models import Model, read_models
 from servable.ray.multiplexing import Multiplexer
 from servable.ray.requested_model import of_message, of_path
 from servable.ray.scope import has_no_body, target as path_and_query
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 FLAGS: dict[str, Flag] = {"port": None, "max_num_load_retries": 5}
 """Flags of a replica's server, if nothing else is said. REST has a port of 127.0.0.1, for metrics."""
+_log = logging.getLogger("servable.ray")
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _STATUSES = {"NOT_FOUND": 404, "INVALID_ARGUMENT": 400, "DEADLINE_EXCEEDED": 504, "UNAVAILABLE": 503}
 
@@ -71,35 +74,58 @@ class Replica:
         self._multiplexed = multiplexed
         self._multiplexer: Multiplexer | None = None
         self._server: Server | None = None
-        self._names: list[str] = []
+        self._models: dict[str, Model] = {}
+        self._problem = ""
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
         """Serves these models: at the start all of them, later what has changed, without a pause.
 
-        Raises ``StatusError``: then the replica does not start; one that runs goes on with what it had.
+        Raises ``StatusError`` at the start. Later, a change that fails is taken back, as Ray would end the
+        replica for it, and those that it starts instead would fail, too: ``problem`` tells of it.
         """
         models = read_models(user_config["models"])
+        if self._server is None:
+            await self._start(models)
+            return
+        try:
+            await self._change(models)
+        except StatusError as error:
+            self._problem = error.message
+            _log.error("the models are as they were, as they cannot be changed: %s", error)
+            with suppress(StatusError):
+                await self._change(self._models)
+        else:
+            self._models, self._problem = models, ""
+
+    async def _start(self, models: dict[str, Model]) -> None:
+        configs = (
+            {name: model.config(name) for name, model in models.items()} if not self._multiplexed else ()
+        )
+        self._server = await Server(configs, **self._flags).astart()
+        if self._multiplexed:
+            self._multiplexer = Multiplexer(self._server, models, self._multiplexed)
+        self._models = models
+
+    async def _change(self, models: dict[str, Model]) -> None:
         if self._multiplexer is not None:
             await self._multiplexer.change(models)
-        elif self._server is not None:
-            configs = {name: model.config(name) for name, model in models.items()}
-            await asyncio.to_thread(self._server.apply, configs)
-            self._names = list(models)
-        elif self._multiplexed:
-            self._server = await Server((), **self._flags).astart()
-            self._multiplexer = Multiplexer(self._server, models, self._multiplexed)
-        else:
-            configs = {name: model.config(name) for name, model in models.items()}
-            self._server = await Server(configs, **self._flags).astart()
-            self._names = list(models)
+            return
+        configs = {name: model.config(name) for name, model in models.items()}
+        await asyncio.to_thread(self._running.apply, configs)
+
+    async def problem(self) -> str:
+        """Returns why the last change of models was taken back; "" if it was not."""
+        return self._problem
 
     async def check_health(self) -> None:
         """Raises ``RuntimeError`` if requests are not answered: Ray replaces the replica."""
         server = self._server
         if server is None or not server.is_running:
             raise RuntimeError("the replica's server does not run")
+        if self._multiplexed:
+            return
         models = server.models()
-        for name in self._names:
+        for name in self._models:
             if not any(one.state == "AVAILABLE" for one in models.get(name, ())):
                 raise RuntimeError(f"no version of model {name} is available")
 

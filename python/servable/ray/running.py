@@ -15,12 +15,14 @@ from servable.ray.deployments import deployment
 from servable.ray.grpc_service import GRPC_FUNCTIONS
 
 GLANCE_SECONDS = 1.0
+PROBLEM_SECONDS = 60.0
+"""Seconds that a replica has to say whether its models are those that were wanted."""
 
 
 def run(configuration: Configuration, say: Callable[[str], None]) -> bool:
     """Brings the applications to the cluster, and returns once they answer, or with False if one does not.
 
-    Those that run already are changed: without a restart if only their models differ. Others are left.
+    Raises ``RuntimeError`` for one that cannot be started. Those that run already are changed: without a restart if only their models differ. Others are left.
     """
     ray, serve = _packages()
     ray.init(address=configuration.address or os.environ.get("RAY_ADDRESS") or None, log_to_driver=False)
@@ -31,14 +33,15 @@ def run(configuration: Configuration, say: Callable[[str], None]) -> bool:
     )
     for application in configuration.applications:
         say(f"{application.name}: starting {', '.join(application.models)}")
-        serve.run(_built(application), name=application.name, route_prefix=application.route)
-    failed = [one for one in configuration.applications if _status(serve, one) != "RUNNING"]
-    for application in failed:
-        say(f"{application.name}: {_status(serve, application)}")
-    for application in configuration.applications if not failed else ():
+        handle = serve.run(_built(application), name=application.name, route_prefix=application.route)
+        problem = handle.problem.remote().result(timeout_s=PROBLEM_SECONDS)
+        if problem:
+            say(f"{application.name}: the models are as they were: {problem}")
+            return False
+    for application in configuration.applications:
         for line in _addresses(configuration, application):
             say(line)
-    return not failed
+    return True
 
 
 def wait(configuration: Configuration, say: Callable[[str], None]) -> None:
