@@ -29,7 +29,7 @@ class RayCluster:
     """The cluster: a head, where Ray Serve's controller is, and workers. Connects this process to it."""
 
     def __init__(self, workers: int, cpus: int = 8) -> None:
-        os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_DEDUP_LOGS="0")
+        os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
         import ray
         from ray import serve
         from ray.cluster_utils import Cluster

@@ -7,7 +7,7 @@
 
 ``deployments.py`` makes applications of Ray Serve, whose replicas are ``replica.py``; ``grpc_service.py``
 tells Ray's gRPC proxies of the services. ``requested_model.py`` finds out for which model a request is, and
-``multiplexing.py`` has it loaded. ``server_actors.py`` and ``servers.py`` keep servers with ports of their
+``multiplexing.py`` has it loaded. ``server_actors.py`` and ``node_servers.py`` keep servers with ports of their
 own on the nodes. ``models.py`` reads what is to be served; ``configuration.py`` reads a file with all of it,
 which ``running.py`` runs. Ray is imported where it is needed, and nothing of it by this file.
 """
@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from servable.ray.deployments import deployment as deployment
     from servable.ray.grpc_service import GRPC_FUNCTIONS as GRPC_FUNCTIONS
-    from servable.ray.servers import Servers as Servers, servers as servers
+    from servable.ray.node_servers import Servers as Servers, servers as servers
 
 __all__ = ["GRPC_FUNCTIONS", "Servers", "deployment", "servers"]
 
 _HOMES = {
     "GRPC_FUNCTIONS": "servable.ray.grpc_service",
-    "Servers": "servable.ray.servers",
+    "Servers": "servable.ray.node_servers",
     "deployment": "servable.ray.deployments",
-    "servers": "servable.ray.servers",
+    "servers": "servable.ray.node_servers",
 }
 
 

@@ -22,7 +22,8 @@ PROBLEM_SECONDS = 60.0
 def run(configuration: Configuration, say: Callable[[str], None]) -> bool:
     """Brings the applications to the cluster, and returns once they answer, or with False if one does not.
 
-    Raises ``RuntimeError`` for one that cannot be started. Those that run already are changed: without a restart if only their models differ. Others are left.
+    Raises ``RuntimeError`` for one that cannot be started. Those that run already are changed: without a
+    restart if only their models differ. Others are left.
     """
     ray, serve = _packages()
     ray.init(address=configuration.address or os.environ.get("RAY_ADDRESS") or None, log_to_driver=False)
