@@ -45,14 +45,18 @@ def unload(server: Server, name: str, seconds: float) -> bool:
 
 
 def apply(server: Server, models: Sequence[ModelConfig], seconds: float) -> None:
-    """Serves exactly these models from now on, and returns once they are available.
+    """Serves exactly these models from now on; returns once they are available, and the others unloaded.
 
     Of a model that is served already, the versions that were stay until the new ones are there. Raises
     ``StatusError`` for what is refused, with nothing changed, and for a model that does not become available,
     which is tried again as any other.
     """
-    server.manager.change(lambda _: tuple(models), allow_unavailable_labels=True)
-    _wait(server, models, time.monotonic() + seconds)
+    manager, until = server.manager, time.monotonic() + seconds
+    gone = {model.name for model in manager.configured()} - {model.name for model in models}
+    manager.change(lambda _: tuple(models), allow_unavailable_labels=True)
+    _wait(server, models, until)
+    for name in gone:
+        manager.wait_for_withdrawal(name, max(0.0, until - time.monotonic()))
 
 
 def _wait(server: Server, models: Sequence[ModelConfig], until: float) -> None:
