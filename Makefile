@@ -12,7 +12,7 @@ PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 CARGO_TEST := cargo test
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
-.PHONY: audit browser console fuzz fuzz-long help demo test core-tests test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-kubernetes kubernetes test-fronts test-compose test-openapi test-docs test-wheel lint lint-core lint-python lint-workflows fmt bench rivals docs site proto client lock wheel release dev clean tools-present
+.PHONY: audit browser console fuzz fuzz-long help demo test core-tests test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-kubernetes kubernetes test-fronts test-compose test-openapi test-docs test-ray test-wheel lint lint-core lint-python lint-workflows fmt bench rivals docs site proto client lock wheel release dev clean tools-present
 
 help: ## List the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ test-openapi: dev ## The OpenAPI documents, with many more made-up requests (OPE
 test-docs: dev ## Every command and program of the documents, as a reader would run them; `make test` has the quickest.
 	SERVABLE_ALL_DOCS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/docs
 
+test-ray: dev ## Replicas and servers on a Ray cluster of several nodes on this machine, with Ray in build/ray. CHAOS=1: benches/chaos.py too.
+	@bash scripts/test-ray.sh $(VENV) build/ray
+
 test-wheel: ## The wheel of build/wheels in a new environment, without Rust, names a photo. SDIST=1: builds the sdist for that.
 	@bash scripts/test-wheel.sh $(PYTHON) build/test-wheel
 
@@ -162,6 +165,7 @@ lock: $(VENV)/.tools ## Pin the Python dependencies again.
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra cpu pyproject.toml -o requirements/cpu.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra onnx --extra openvino --extra tflite -c requirements/cpu.txt -c requirements/constraints.txt pyproject.toml -o requirements/engines.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --group s3 -c requirements/dev.txt -o requirements/s3.txt
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --group ray -c requirements/dev.txt -o requirements/ray.txt
 	@# Pins of the engines where NNCF admits them: uv prefers what the file has already.
 	cp requirements/engines.txt requirements/int8.txt
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.10 --no-header --generate-hashes --extra int8 pyproject.toml -o requirements/int8.txt

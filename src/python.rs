@@ -5,6 +5,7 @@ mod acceleration;
 mod admin;
 mod bench;
 mod control_plane;
+mod in_process;
 mod options;
 mod predict;
 mod signatures;
@@ -248,6 +249,28 @@ impl PyServer {
         predict::answer(py, self.server.state(), question, timeout)
     }
 
+    /// Answers a request to REST: status, headers, body; or returns a `Pending`, and calls `done` with that later.
+    fn answer_rest<'py>(
+        &self,
+        py: Python<'py>,
+        head: in_process::RestHead,
+        body: PyBackedBytes,
+        done: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_process::ask_rest(py, &self.server, head, body, done)
+    }
+
+    /// Answers a call of gRPC: code, details, metadata, message; or does as `answer_rest` does.
+    fn answer_grpc<'py>(
+        &self,
+        py: Python<'py>,
+        head: in_process::GrpcHead,
+        message: PyBackedBytes,
+        done: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        in_process::ask_grpc(py, &self.server, head, message, done)
+    }
+
     /// Returns the version that a question is for, whose signatures `signatures` tells.
     #[pyo3(signature = (name, version = None, label = None))]
     fn find(&self, py: Python<'_>, name: &str, version: Option<i64>, label: Option<String>) -> PyResult<i64> {
@@ -488,6 +511,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<LoadReport>()?;
     module.add_class::<admin::Administration>()?;
     module.add_class::<predict::Numbers>()?;
+    module.add_class::<in_process::Pending>()?;
     module.add_class::<bench::BenchTimes>()?;
     module.add_class::<bench::BenchSeen>()?;
     module.add_class::<bench::BenchOutcome>()?;

@@ -6,6 +6,7 @@
 mod accept;
 mod cleartext;
 mod console;
+mod in_process;
 mod newcomers;
 mod ports;
 mod proxied;
@@ -45,6 +46,8 @@ use crate::tls::{self, Offer};
 use crate::traffic::History;
 use accept::{Accepted, accept_all};
 use cleartext::{Patience, begins_http2};
+pub use in_process::Answering;
+use in_process::{InProcess, OwnThreads};
 use newcomers::Newcomers;
 pub use ports::{Addresses, Port};
 use ports::{Adopted, Spare};
@@ -78,6 +81,8 @@ pub struct Server {
     history: Option<Arc<History>>,
     /// The console, once it is there.
     console: OnceLock<Arc<Console>>,
+    /// Where requests of the process itself go on, if there are any.
+    own_threads: OwnThreads,
 }
 
 struct Running {
@@ -86,6 +91,7 @@ struct Running {
     spare: Spare,
     acceptor: JoinHandle<()>,
     threads: Vec<JoinHandle<()>>,
+    in_process: InProcess,
 }
 
 impl Server {
@@ -148,6 +154,7 @@ impl Server {
             control_plane: ControlPlane::new().map_err(|why| cannot_start(&why))?,
             history,
             console: OnceLock::new(),
+            own_threads: OwnThreads::default(),
         })
     }
 
@@ -217,7 +224,8 @@ impl Server {
         let acceptor = spawn("servable-accept".to_owned(), move || {
             accept_all(listeners, workers, accepting, floods, over_http2)
         })?;
-        *running = Some(Running { connections, spare, acceptor, threads });
+        let in_process = InProcess { rest: services.rest, grpc: services.grpc };
+        *running = Some(Running { connections, spare, acceptor, threads, in_process });
         self.ready.store(true, Relaxed);
         Ok(addresses)
     }

@@ -82,8 +82,9 @@ ARROWS = {
 
 PYTHON_ARROWS = {
     "__main__": {"cli"},
-    "cli": {"checkup", "client", "bench", "embedded", "starter"},
+    "cli": {"checkup", "client", "bench", "embedded", "ray", "starter"},
     "pytest_plugin": {"embedded"},
+    "ray": {"embedded"},
     "embedded": {"serving", "client"},
     "checkup": {"serving"},
     "starter": set(),

@@ -16,6 +16,7 @@ __all__ = [
     "CoreError",
     "LoadReport",
     "Numbers",
+    "Pending",
     "Server",
     "bench_ask",
     "bench_picture",
@@ -448,6 +449,25 @@ ShadowTold = tuple[list[tuple[str, int]], list[tuple[str, float, float]], str | 
 """Copies by what became of them; p50 and p99 in seconds of answers ``returned`` and of the ``shadow``'s; the
 last error, and the last difference."""
 
+RestHead = tuple[str, bytes, Sequence[tuple[bytes, bytes]]]
+"""Method, target (path and query, percent-encoded), headers."""
+
+RestAnswer = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers, body."""
+
+GrpcHead = tuple[str, Sequence[tuple[str, str]], float | None]
+"""Path (``/package.Service/Method``), metadata that are text, and how long the client waits, in seconds."""
+
+GrpcAnswer = tuple[int, str, list[tuple[str, str]], bytes]
+"""Code, details, metadata of the end, serialized reply."""
+
+@final
+class Pending:
+    """A request that is not answered yet."""
+
+    def cancel(self) -> None:
+        """Gives the request up, unless it is answered."""
+
 @final
 class Server:
     """The data plane: registry, engine, ports.
@@ -526,6 +546,18 @@ class Server:
         outputs. Raises ``CoreError``, ``ValueError`` for values that do not fit their shape, and what the
         handler of a signal raises meanwhile.
         """
+    def answer_rest(
+        self, head: RestHead, body: bytes, done: Callable[[RestAnswer | None], object]
+    ) -> RestAnswer | Pending:
+        """Answers a request to REST as clients' requests are answered, without a socket.
+
+        Returns the answer, or what is not answered yet: then ``done`` is called with the answer, on another
+        thread; with None if there will be none. Raises ``CoreError`` if the server does not run.
+        """
+    def answer_grpc(
+        self, head: GrpcHead, message: bytes, done: Callable[[GrpcAnswer | None], object]
+    ) -> GrpcAnswer | Pending:
+        """Does the same for a call of gRPC with one request and one reply."""
     def find(self, name: str, version: int | None = None, label: str | None = None) -> int:
         """Returns the version that a question is for. Raises ``CoreError``."""
     def leak(self) -> None:

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -14,6 +15,8 @@ pub(crate) enum CallBody {
     Plain(Incoming),
     /// What another protocol makes of it.
     Decoded(UnsyncBoxBody<Bytes, Error>),
+    /// All of it, from the process itself.
+    Whole(VecDeque<Bytes>),
 }
 
 impl Body for CallBody {
@@ -29,6 +32,7 @@ impl Body for CallBody {
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|why| broken(&why)))),
             CallBody::Decoded(body) => Pin::new(body).poll_frame(cx),
+            CallBody::Whole(pieces) => Poll::Ready(pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
         }
     }
 
@@ -36,6 +40,7 @@ impl Body for CallBody {
         match self {
             CallBody::Plain(body) => body.is_end_stream(),
             CallBody::Decoded(body) => body.is_end_stream(),
+            CallBody::Whole(pieces) => pieces.is_empty(),
         }
     }
 
@@ -43,6 +48,9 @@ impl Body for CallBody {
         match self {
             CallBody::Plain(body) => body.size_hint(),
             CallBody::Decoded(body) => body.size_hint(),
+            CallBody::Whole(pieces) => {
+                SizeHint::with_exact(pieces.iter().map(Bytes::len).sum::<usize>() as u64)
+            }
         }
     }
 }

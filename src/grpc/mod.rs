@@ -9,6 +9,7 @@ mod access;
 mod call_body;
 mod deadline;
 mod health;
+pub mod in_process;
 mod inference;
 mod info;
 mod message;

@@ -11,7 +11,7 @@ use crate::tensor::{Aligned, append, pieces};
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::future::poll_fn;
 use std::io::Read;
 use std::pin::Pin;
@@ -25,9 +25,63 @@ const MIN_AHEAD: usize = 16 << 10;
 /// Smallest and largest step by which room is made while a body of unknown length is decompressed.
 const STEP: [usize; 2] = [64 << 10, 16 << 20];
 
+/// The body of a request.
+pub(crate) enum RequestBody {
+    /// As its connection brings it.
+    Arriving(Incoming),
+    /// All of it, from the process itself; `None` once it is taken.
+    Whole(Option<Bytes>),
+}
+
+impl RequestBody {
+    /// Makes a body that is there.
+    pub(crate) fn whole(bytes: Bytes) -> RequestBody {
+        RequestBody::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+}
+
+impl From<Incoming> for RequestBody {
+    fn from(body: Incoming) -> RequestBody {
+        RequestBody::Arriving(body)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            RequestBody::Arriving(body) => Pin::new(body).poll_frame(cx),
+            RequestBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Arriving(body) => body.is_end_stream(),
+            RequestBody::Whole(bytes) => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            RequestBody::Arriving(body) => body.size_hint(),
+            RequestBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+        }
+    }
+}
+
 /// Reads the whole of `body`, which must keep the pace in `options`, and counts it in `memory`. A body that arrives in
 /// one frame is returned without a copy.
-pub(crate) async fn read(body: Incoming, options: &Options, memory: &Reservation) -> Result<Bytes, Unread> {
+pub(crate) async fn read(
+    body: RequestBody,
+    options: &Options,
+    memory: &Reservation,
+) -> Result<Bytes, Unread> {
     let limit = options.max_body_bytes;
     let mut body = Paced { body, meter: Meter::new(options.pace) };
     let announced = body.body.size_hint().lower();
@@ -58,7 +112,7 @@ pub(crate) async fn read(body: Incoming, options: &Options, memory: &Reservation
 /// Reads the whole of `body` as [`read`] does. If it comes in several frames, they are put together so that what begins at
 /// `offset` is aligned as engines want it: then it need not be copied again.
 pub(crate) async fn read_aligned(
-    body: Incoming,
+    body: RequestBody,
     options: &Options,
     memory: &Reservation,
     offset: usize,
@@ -162,7 +216,7 @@ const MAX_DRAINED: usize = 64 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Reads `body` to its end and drops it, within limits.
-pub(crate) async fn drain(mut body: Incoming) {
+pub(crate) async fn drain(mut body: RequestBody) {
     let mut drained = 0;
     let to_end = async {
         while let Some(Ok(frame)) = body.frame().await {
@@ -178,7 +232,7 @@ pub(crate) async fn drain(mut body: Incoming) {
 
 /// A body that must keep a pace.
 struct Paced {
-    body: Incoming,
+    body: RequestBody,
     meter: Meter,
 }
 
@@ -216,7 +270,7 @@ impl Paced {
 type NextFrame = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 /// Polls for the next frame of `body`, without the wake that asks the connection for more once all has been taken.
-fn poll_frame(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<NextFrame> {
+fn poll_frame(body: &mut RequestBody, cx: &mut Context<'_>) -> Poll<NextFrame> {
     let (frame, wake) = withheld(|| Pin::new(&mut *body).poll_frame(cx));
     let is_last = matches!(frame, Poll::Ready(Some(Ok(_)))) && body.is_end_stream();
     if !is_last {
@@ -304,6 +358,23 @@ mod tests {
         let memory = Reservation::default();
         let room = Unpacked::expect(packed, limit, &memory).unwrap();
         super::unpacked(packed, limit, &room, &memory).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_there_is_read_without_a_copy_and_within_the_limit() {
+        let bytes = Bytes::from(vec![b' '; 100]);
+        let options = |limit| Options { max_body_bytes: limit, ..Options::closed() };
+        let memory = Reservation::default();
+        let body = || RequestBody::whole(bytes.clone());
+        let whole = read(body(), &options(100), &memory).await.unwrap();
+        let aligned = read_aligned(body(), &options(100), &memory, 7).await.unwrap();
+        assert_eq!((whole.as_ptr(), aligned.as_ptr()), (bytes.as_ptr(), bytes.as_ptr()));
+        assert_eq!(
+            read(body(), &options(99), &memory).await.unwrap_err().limit(),
+            Some(EdgeLimit::BodyBytes)
+        );
+        let nothing = RequestBody::whole(Bytes::new());
+        assert!(nothing.is_end_stream() && read(nothing, &options(0), &memory).await.unwrap().is_empty());
     }
 
     #[test]

@@ -7,11 +7,12 @@ use crate::auth::Pass;
 use crate::console;
 use crate::error::{Error, Result};
 use crate::exchange::Exchange;
+use crate::http::body::RequestBody;
 use crate::http::reply::Reply;
 use crate::methods::health::Subject;
 use http::request::Parts;
 use http::{HeaderValue, Method};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 /// Largest announced body that is waited for when its request is refused, in bytes; the connection can then be used again.
 const SMALL: u64 = 64 << 10;
@@ -56,7 +57,7 @@ fn is_open(service: &RestService, head: &Parts) -> bool {
 }
 
 /// Makes the reply to a request that is not admitted. Its body is not read, but for a small one that is thrown away.
-pub(super) async fn refused(error: Error, head: &Parts, body: Incoming) -> Reply {
+pub(super) async fn refused(error: Error, head: &Parts, body: RequestBody) -> Reply {
     let is_small = body.size_hint().upper().is_some_and(|bytes| bytes <= SMALL);
     if is_small {
         super::drain(head, body).await;

@@ -12,6 +12,7 @@ mod console;
 pub mod decode;
 pub mod encode;
 pub mod features;
+pub mod in_process;
 mod metrics_page;
 mod openapi;
 mod over_http2;
@@ -33,7 +34,7 @@ use crate::connections::Connection;
 use crate::console::Console;
 use crate::error::{Error, Kind, Result};
 use crate::exchange::{Asked, Exchange, REQUEST_ID};
-use crate::http::body;
+use crate::http::body::{self, RequestBody};
 use crate::http::client_stream::{Client, ClientStream};
 use crate::http::reply::{Body, Reply};
 use crate::http::{Service, Settings, target};
@@ -129,13 +130,24 @@ impl RestService {
         let is_modern = request.version() == Version::HTTP_11;
         let client = Some(Client { stream: stream.clone(), is_modern });
         let connection = stream.connection.clone();
-        self.answer_api(Caller { connection, stream: client, pass, is_admitted: true }, request).await
+        let caller = Caller { connection, stream: client, pass, is_admitted: true };
+        self.answer_api(caller, request.map(RequestBody::Arriving)).await
+    }
+
+    /// Answers a request of the process itself, whose body is there. What is done for browsers alone is not done.
+    pub(crate) async fn answer_whole(
+        &self,
+        connection: Arc<Connection>,
+        request: Request<Bytes>,
+    ) -> Response<Bytes> {
+        let caller = Caller { connection, stream: None, pass: None, is_admitted: false };
+        self.answer_api(caller, request.map(RequestBody::whole)).await
     }
 
     /// Answers a request, whatever HTTP has brought it.
     async fn answer_caller(&self, client: Caller, request: Request<Incoming>) -> Response<Bytes> {
         match &self.browsers {
-            None => self.answer_api(client, request).await,
+            None => self.answer_api(client, request.map(RequestBody::Arriving)).await,
             // Boxed: a call of gRPC takes some kilobytes, which no other request should have to hold.
             Some(browsers) => Box::pin(self.answer_browser(browsers, client, request)).await,
         }
@@ -151,14 +163,16 @@ impl RestService {
         let leave = browsers.leave(&request);
         let mut response = match browsers.answer(&client.connection, client.stream.as_ref(), request).await {
             ControlFlow::Break(response) => response,
-            ControlFlow::Continue(request) => self.answer_api(client, request).await,
+            ControlFlow::Continue(request) => {
+                self.answer_api(client, request.map(RequestBody::Arriving)).await
+            }
         };
         leave.put(response.headers_mut());
         response
     }
 
     /// Answers a request to the API.
-    async fn answer_api(&self, mut client: Caller, request: Request<Incoming>) -> Response<Bytes> {
+    async fn answer_api(&self, mut client: Caller, request: Request<RequestBody>) -> Response<Bytes> {
         let (head, body) = request.into_parts();
         let path = target::of(&head.uri);
         let exchange = begin(&self.server, &client, &head, path);
@@ -279,7 +293,7 @@ async fn answered(
     client: &Caller,
     head: &Parts,
     exchange: &Exchange,
-    body: Incoming,
+    body: RequestBody,
 ) -> Reply {
     let otherwise = match route(&service.server, head, client.pass.as_ref()) {
         Ok(post) => return call(service, client, (head, post), exchange, body).await,
@@ -296,7 +310,7 @@ async fn answered(
 }
 
 /// Reads and discards a body. A client that asked first whether to send it has not sent it.
-async fn drain(head: &Parts, body: Incoming) {
+async fn drain(head: &Parts, body: RequestBody) {
     if !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
         body::drain(body).await;
     }
@@ -308,7 +322,7 @@ async fn call(
     client: &Caller,
     (head, post): (&Parts, Post),
     exchange: &Exchange,
-    body: Incoming,
+    body: RequestBody,
 ) -> Reply {
     let server = &service.server;
     let entry = exchange.entry();

@@ -1,6 +1,7 @@
 //! Whole servers, on ports of their own.
 
 use super::*;
+use bytes::Bytes;
 use std::io::Write;
 use std::net;
 use std::sync::mpsc;
@@ -40,4 +41,42 @@ fn a_load_whose_client_has_left_does_not_keep_the_server_from_stopping() {
     assert!(!told.recv_timeout(2 * SOON).unwrap(), "the load goes on");
     stopping.join().unwrap();
     drop(end);
+}
+
+#[test]
+fn the_process_itself_asks_without_a_port_and_is_waited_for() {
+    let server = Server::new(Options { backlog: 16, ..Options::closed() }).unwrap();
+    let status = || rest::in_process::Asked {
+        method: "GET",
+        target: b"/v1/models/m?x=1",
+        headers: vec![(&b"Connection"[..], &b"keep-alive"[..])],
+        body: Bytes::new(),
+    };
+    let head = || rest::in_process::Asked { method: "HEAD", ..status() };
+    let call =
+        |path| grpc::in_process::Asked { path, metadata: Vec::new(), message: Bytes::new(), timeout: None };
+    assert_eq!(server.ask_rest(status()).err().unwrap().kind, Kind::Unavailable);
+    server.start(grpc::Settings::default()).unwrap();
+    let threads = server.own_threads().unwrap().clone();
+
+    let (answer, _) = threads.block_on(server.ask_rest(status()).unwrap());
+    let headers: Vec<_> = answer.headers().map(|(name, _)| name.to_vec()).collect();
+    assert_eq!((answer.status(), headers.len()), (404, 2), "{headers:?}");
+    assert!(answer.body().starts_with(b"{\n    \"error\": \"Could not find"), "{:?}", answer.body());
+    let (answer, _) = threads.block_on(server.ask_rest(head()).unwrap());
+    assert!(answer.status() == 405 || answer.status() == 404);
+    assert!(answer.body().is_empty());
+
+    let status_of = "/tensorflow.serving.ModelService/GetModelStatus";
+    let (answer, _) = threads.block_on(server.ask_grpc(call(status_of)).unwrap());
+    assert_eq!((answer.code, answer.message.len()), (3, 0), "{}", answer.details);
+    let (answer, _) = threads.block_on(server.ask_grpc(call("/grpc.health.v1.Health/Check")).unwrap());
+    // A standard service streams its answer: status SERVING, as no model is waited for.
+    assert_eq!((answer.code, answer.message.iter().map(Bytes::len).sum::<usize>()), (0, 2));
+    let (answer, held) = threads.block_on(server.ask_grpc(call("/grpc.health.v1.Health/Watch")).unwrap());
+    assert_eq!(answer.code, 12, "{}", answer.details);
+
+    assert!(!server.stop(Duration::from_millis(50)), "a request is in flight");
+    drop(held);
+    assert!(server.ask_grpc(call("/a.B/C")).is_err());
 }

@@ -51,6 +51,15 @@ LIST = (
         "serve",
     ),
     Command(
+        "ray",
+        "begin",
+        "run CONFIG",
+        ("serve the models of a file by Ray Serve",),
+        "ray",
+        "ray",
+        (("", "parser"),),
+    ),
+    Command(
         "doctor",
         "begin",
         "",

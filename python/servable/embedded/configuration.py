@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from servable.config import settings
-from servable.config.arguments import check_text, parse
+from servable.config.arguments import Arguments, check_text, parse
 from servable.config.values import ModelConfig, ServerConfig, check_models
 from servable.embedded import process
 from servable.engines import tensorflow_library
@@ -49,11 +49,7 @@ def configuration(models: tuple[ModelConfig, ...], flags: Mapping[str, Flag]) ->
 
     Raises ``UsageError``, ``StatusError`` and ``TensorFlowNotFoundError``, as the command does.
     """
-    for name in flags:
-        if name in _REFUSED:
-            raise UsageError(f"{name} is not for an embedded server: {_REFUSED[name]}")
-    line = [one for name, value in {**DEFAULTS, **flags}.items() for one in _written(name, value)]
-    arguments = parse([*line, f"--model_base_path={models[0].base_path}"], serve=True)
+    arguments = parsed(flags, models[0].base_path if models else os.sep)
     config = replace(settings.server_config(arguments, os.environ), models=models)
     check_models(models)
     check_text([text for model in models for text in (model.name, model.base_path)])
@@ -61,6 +57,15 @@ def configuration(models: tuple[ModelConfig, ...], flags: Mapping[str, Flag]) ->
     check_library(config.core.tensorflow_library)
     process.started()
     return with_engines(config, is_engine_given, arguments.text("tensorflow_onednn"))
+
+
+def parsed(flags: Mapping[str, Flag], base_path: str = os.sep) -> Arguments:
+    """Returns the flags as a command line has them. Raises ``UsageError``."""
+    for name in flags:
+        if name in _REFUSED:
+            raise UsageError(f"{name} is not for an embedded server: {_REFUSED[name]}")
+    line = [one for name, value in {**DEFAULTS, **flags}.items() for one in _written(name, value)]
+    return parse([*line, f"--model_base_path={base_path}"], serve=True)
 
 
 def check_library(stated: str) -> None:

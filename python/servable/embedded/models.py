@@ -15,11 +15,24 @@ DEFAULT_NAME = "model"
 """The name of an object."""
 
 
+class _NoExports(ExportFolder):
+    def model(self, number: int) -> str:
+        raise invalid_argument(
+            "a server that runs takes paths: export the object, or start another server with it"
+        )
+
+
+NO_EXPORTS = _NoExports()
+"""For places where an object cannot be served."""
+
+
 def model_configs(what: object, name: str, folder: ExportFolder) -> tuple[ModelConfig, ...]:
-    """Returns the models for a path or object, or for a mapping from names to these.
+    """Returns the models for a path or object, or for a mapping from names to these; for ``()`` none yet.
 
     name: of the only one; "": by its path. Objects are exported into ``folder``. Raises ``StatusError``.
     """
+    if isinstance(what, tuple) and not what:
+        return ()
     if not isinstance(what, Mapping):
         return (_model(what, name, folder, 0),)
     if name:

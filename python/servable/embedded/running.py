@@ -57,6 +57,11 @@ class Running:
         self._stopped = threading.Event()
 
     @property
+    def server(self) -> InnerServer:
+        """What runs."""
+        return self._server
+
+    @property
     def ports(self) -> Collection[int]:
         """The ports that it listens on."""
         at = [one for port, one in self.addresses.items() if port != "grpc_socket"]

@@ -9,11 +9,12 @@ import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from servable.embedded import display, logs, process
+from servable.embedded import changing, display, logs, process
 from servable.embedded.configuration import Flag
 from servable.embedded.display import VersionStatus
+from servable.embedded.models import NO_EXPORTS, model_configs
 from servable.embedded.running import Running, begin
 from servable.errors import (
     FailedPreconditionError,
@@ -22,6 +23,12 @@ from servable.errors import (
     UnavailableError,
     invalid_argument,
 )
+
+if TYPE_CHECKING:
+    from servable import _core
+
+LONGEST_LOAD = 600.0
+"""Seconds that a change of models waits for them, if nothing else is said."""
 
 
 class Server:
@@ -121,6 +128,10 @@ class Server:
         """The address of gRPC: ``127.0.0.1:PORT``. Raises ``FailedPreconditionError`` if it is off."""
         return _reachable(self._known().addresses.get("grpc") or _off("gRPC", "port"))
 
+    def addresses(self) -> dict[str, str]:
+        """Returns the addresses of the ports that are open: ``rest`` and ``grpc``, each ``host:port``."""
+        return dict(self._known().addresses)
+
     def models(self) -> dict[str, list[VersionStatus]]:
         """Returns the versions of each model, newest first."""
         found: dict[str, list[VersionStatus]] = {}
@@ -134,6 +145,53 @@ class Server:
         The logger ``servable`` has them too, but for those of the core.
         """
         return logs.since(self._live().since)
+
+    # ---- what it serves
+
+    def load(self, what: object, name: str = "", timeout: float = LONGEST_LOAD) -> None:
+        """Serves the model at a path, too, and returns once it is available. Raises ``StatusError``."""
+        (model,) = model_configs(what, name, NO_EXPORTS)
+        changing.load(self._live().server, model, timeout)
+
+    def unload(self, name: str, timeout: float = LONGEST_LOAD) -> bool:
+        """Serves a model no longer; requests in flight are answered. True if it was unloaded in time."""
+        return changing.unload(self._live().server, name, timeout)
+
+    def apply(self, what: object, timeout: float = LONGEST_LOAD) -> None:
+        """Serves exactly these models from now on, by their paths, and returns once they are available.
+
+        Versions that were served answer until the new ones are there. Raises ``StatusError``.
+        """
+        changing.apply(self._live().server, model_configs(what, "", NO_EXPORTS), timeout)
+
+    # ---- requests by their bytes
+
+    async def answer_rest(
+        self, method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]] = (), body: bytes = b""
+    ) -> _core.RestAnswer:
+        """Answers a request to REST without a socket, as a client's: returns status, headers and body.
+
+        target: path and query, percent-encoded. Raises ``StatusError`` if the server stops.
+        """
+        from servable.embedded.in_process import answered
+
+        return await answered(self._live().core.answer_rest, (method, target, headers), body)
+
+    async def answer_grpc(
+        self,
+        path: str,
+        message: bytes,
+        metadata: Sequence[tuple[str, str]] = (),
+        timeout: float | None = None,
+    ) -> _core.GrpcAnswer:
+        """Answers a call of gRPC without a socket: returns code, details, metadata of the end, and the reply.
+
+        path: ``/tensorflow.serving.PredictionService/Predict``. message: the serialized request. Methods that
+        stream are refused. Raises ``StatusError`` if the server stops.
+        """
+        from servable.embedded.in_process import answered
+
+        return await answered(self._live().core.answer_grpc, (path, metadata, timeout), message)
 
     # ---- predictions
 
@@ -183,16 +241,16 @@ class Server:
 
     def __repr__(self) -> str:
         with suppress(StatusError):
-            return display.line(self.models(), self._addresses())
+            return display.line(self.models(), self._shown_addresses())
         return f"<servable.Server, which {self._state()}>"
 
     def _repr_html_(self) -> str:
         """Returns the table that notebooks show."""
         with suppress(StatusError):
-            return display.table(self.models(), self._addresses())
+            return display.table(self.models(), self._shown_addresses())
         return f"<div><b>servable.Server</b>, which {self._state()}</div>"
 
-    def _addresses(self) -> dict[str, str]:
+    def _shown_addresses(self) -> dict[str, str]:
         running = self._live()
         titles = {"rest": "REST", "grpc": "gRPC", "grpc_socket": "gRPC on a socket"}
         shown = {title: running.addresses[one] for one, title in titles.items() if one in running.addresses}

@@ -19,7 +19,7 @@ use super::{Caller, drain, ended, keys, reply};
 use crate::auth::Need;
 use crate::error::{Error, Kind, Result};
 use crate::exchange::Exchange;
-use crate::http::body::{self, Unread};
+use crate::http::body::{self, RequestBody, Unread};
 use crate::http::coding::Accepts;
 use crate::http::head::{self, Fields};
 use crate::http::reply::{Body, Content, Refusal, Reply};
@@ -37,7 +37,6 @@ use call::Post;
 use http::header::{CONTENT_TYPE, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
-use hyper::body::Incoming;
 use path::{Memory, Target, What};
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,7 +65,7 @@ pub(super) struct Asked<'a> {
 
 impl Asked<'_> {
     /// Answers the request with this `head` and `body`.
-    pub(super) async fn answer(&self, head: &Parts, body: Incoming) -> Reply {
+    pub(super) async fn answer(&self, head: &Parts, body: RequestBody) -> Reply {
         let fields = Fields::of(&head.headers);
         let refusal = head::refusal(head, &fields, target::of(&head.uri), true);
         match refusal.map_or_else(|| self.post(head, &fields), |refusal| Err(refusal.into())) {
@@ -168,7 +167,7 @@ impl Asked<'_> {
     }
 
     /// Reads the body and asks the model.
-    async fn infer(&self, head: &Parts, post: Post, body: Incoming) -> Reply {
+    async fn infer(&self, head: &Parts, post: Post, body: RequestBody) -> Reply {
         let memory = Arc::new(self.client.connection.reserve());
         let body = match self.read(body, &memory, post.json.unwrap_or(0)).await {
             Ok(body) => body,
@@ -188,7 +187,7 @@ impl Asked<'_> {
     }
 
     /// Reads a body whose binary data begin at `offset`.
-    async fn read(&self, body: Incoming, memory: &Reservation, offset: usize) -> Result<Bytes, Unread> {
+    async fn read(&self, body: RequestBody, memory: &Reservation, offset: usize) -> Result<Bytes, Unread> {
         let read = body::read_aligned(body, &self.server.options, memory, offset).await;
         if let Some(limit) = read.as_ref().err().and_then(Unread::limit) {
             self.client.connection.reached(limit);
@@ -197,7 +196,7 @@ impl Asked<'_> {
     }
 
     /// Answers a request to the repository, or about shared memory.
-    async fn repository(&self, target: Target, fields: &Fields<'_>, body: Incoming) -> Reply {
+    async fn repository(&self, target: Target, fields: &Fields<'_>, body: RequestBody) -> Reply {
         let memory = self.client.connection.reserve();
         let body = match self.read(body, &memory, 0).await {
             Ok(body) => body,

@@ -1,0 +1,268 @@
+"""The file of ``servable ray run``: read, checked, and turned into values, without Ray.
+
+    applications:
+      - name: shop
+        route: /
+        models:
+          ranking: s3://bucket/models/ranking
+        replicas: {min: 1, max: 4, target: 16}
+
+Every error says where in the file it is, what was expected there, and what came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from servable.embedded.configuration import parsed
+from servable.errors import MissingPackageError, UsageError
+from servable.ray.models import PLACE, Model, check_keys, is_number, read_models, shown
+
+MOST_BYTES = 1 << 20
+"""Largest file that is read."""
+PROXIES = {"every_node": "EveryNode", "head_only": "HeadOnly", "disabled": "Disabled"}
+"""Where Ray's proxies run → Ray's word for it."""
+_TOP = ("address", "http", "grpc", "proxies", "applications")
+_APPLICATION = (
+    *("name", "route", "models", "replicas", "multiplexed", "max_ongoing_requests", "max_queued_requests"),
+    *("cpus", "gpus", "memory", "max_per_node", "health_check", "shutdown_seconds", "flags"),
+)
+_AUTOSCALING = {
+    "min": "min_replicas",
+    "max": "max_replicas",
+    "initial": "initial_replicas",
+    "target": "target_ongoing_requests",
+    "upscale_delay": "upscale_delay_s",
+    "downscale_delay": "downscale_delay_s",
+    "metrics_interval": "metrics_interval_s",
+    "look_back": "look_back_period_s",
+}
+"""Key of the file → field of Ray's AutoscalingConfig."""
+_HEALTH = {"period": "health_check_period_s", "timeout": "health_check_timeout_s"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
+
+
+@dataclass(frozen=True)
+class Application:
+    """One application.
+
+    replicas: their number, or fields of Ray's AutoscalingConfig. options: those of ``serve.deployment``.
+    """
+
+    name: str
+    route: str
+    models: Mapping[str, Model]
+    replicas: int | Mapping[str, float]
+    multiplexed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a file says.
+
+    address: of the cluster; "": of a new one on this machine, unless the environment names one. grpc_port:
+    None if there is no gRPC. proxies: in Ray's word.
+    """
+
+    applications: tuple[Application, ...]
+    address: str = ""
+    host: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int | None = None
+    proxies: str = "EveryNode"
+
+
+def read_file(path: str) -> Configuration:
+    """Reads a file. Raises ``UsageError``."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > MOST_BYTES:
+        raise UsageError(f"{path}: more than {MOST_BYTES} bytes, which is no configuration")
+    try:
+        return read(content.decode())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def read(text: str) -> Configuration:
+    """Reads the text of a file. Raises ``UsageError``."""
+    given = _yaml(text)
+    if not isinstance(given, Mapping):
+        raise UsageError(f"expected a mapping with applications, got {shown(given)}")
+    check_keys(given, _TOP, "the file")
+    http = _mapping(given, "http", ("host", "port"))
+    grpc = given.get("grpc", "off")
+    listed = given.get("applications")
+    if not isinstance(listed, Sequence) or isinstance(listed, str) or not listed:
+        raise UsageError(f"applications: expected a list of applications, got {shown(listed)}")
+    found = tuple(_application(one, f"applications[{number}]") for number, one in enumerate(listed))
+    _check_distinct([one.name for one in found], "names")
+    _check_distinct([one.route for one in found], "routes")
+    proxies = given.get("proxies", "every_node")
+    if proxies not in PROXIES:
+        raise UsageError(f"proxies: expected one of {', '.join(PROXIES)}, got {shown(proxies)}")
+    return Configuration(
+        applications=found,
+        address=_text(given, "address", ""),
+        host=_text(http, "host", "127.0.0.1", "http.host"),
+        http_port=_port(http.get("port", 8000), "http.port"),
+        grpc_port=_grpc_port(grpc),
+        proxies=PROXIES[proxies],
+    )
+
+
+def _yaml(text: str) -> object:
+    try:
+        import yaml
+    except ImportError:
+        raise MissingPackageError("PyYAML is needed: pip install 'servable[ray]'") from None
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"not YAML: {' '.join(str(error).split())}") from None
+
+
+def _application(given: object, where: str) -> Application:
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{where}: expected a mapping with models, got {shown(given)}")
+    check_keys(given, _APPLICATION, where)
+    name = given.get("name", "default")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UsageError(f"{where}.name: expected letters, digits, _ . -, got {shown(name)}")
+    route = given.get("route", "/")
+    if not isinstance(route, str) or not re.fullmatch(r"/|(/[^/\s{}?#]+)+", route):
+        raise UsageError(f"{where}.route: expected / or a path such as /shop, got {shown(route)}")
+    models = read_models(given.get("models"), f"{where}.models")
+    multiplexed = _number(given, "multiplexed", 0, where, least=0)
+    if PLACE in models and not multiplexed:
+        raise UsageError(
+            f"{where}.models: a path with {PLACE} is for any model: say in multiplexed how many are loaded "
+            "at once"
+        )
+    flags = given.get("flags") or {}
+    if not isinstance(flags, Mapping) or not all(isinstance(one, str) for one in flags):
+        raise UsageError(f"{where}.flags: expected flags of servable serve, got {shown(flags)}")
+    try:
+        parsed(flags)
+    except UsageError as error:
+        raise UsageError(f"{where}.flags: {error}") from None
+    replicas = _replicas(given.get("replicas", 1), f"{where}.replicas")
+    return Application(name, route, models, replicas, multiplexed, _options(given, where), dict(flags))
+
+
+def _replicas(given: object, where: str) -> int | Mapping[str, float]:
+    if is_number(given):
+        return _at_least(given, 1, where)
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{where}: expected a number, or a mapping with min and max, got {shown(given)}")
+    check_keys(given, tuple(_AUTOSCALING), where)
+    found: dict[str, float] = {}
+    for key, value in given.items():
+        counts = key in ("min", "max", "initial")
+        least = 1 if key == "max" else 0
+        check: Callable[[Any, float, str], Any] = _at_least if counts else _amount
+        found[_AUTOSCALING[key]] = check(value, least, f"{where}.{key}")
+    if found.get("min_replicas", 1) > found.get("max_replicas", 1):
+        raise UsageError(f"{where}: min is above max, in {shown(dict(given))}")
+    if found.get("target_ongoing_requests") == 0:
+        raise UsageError(f"{where}.target: expected more than 0 requests under way")
+    return found
+
+
+def _options(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """Returns the options of the deployment."""
+    options: dict[str, Any] = {}
+    for key in ("max_ongoing_requests", "max_queued_requests"):
+        if key in given:
+            options[key] = _number(given, key, 0, where, least=-1 if key == "max_queued_requests" else 1)
+    if "max_per_node" in given:
+        options["max_replicas_per_node"] = _number(given, "max_per_node", 0, where, least=1)
+    actor: dict[str, Any] = {}
+    for key, name in (("cpus", "num_cpus"), ("gpus", "num_gpus")):
+        if key in given:
+            actor[name] = _amount(given[key], 0, f"{where}.{key}")
+    if "memory" in given:
+        actor["memory"] = _size(given["memory"], f"{where}.memory")
+    if actor:
+        options["ray_actor_options"] = actor
+    health = _mapping(given, "health_check", tuple(_HEALTH), f"{where}.health_check")
+    for key, value in health.items():
+        options[_HEALTH[key]] = _amount(value, 0.1, f"{where}.health_check.{key}")
+    if "shutdown_seconds" in given:
+        seconds = given["shutdown_seconds"]
+        options["graceful_shutdown_timeout_s"] = _amount(seconds, 0, f"{where}.shutdown_seconds")
+    return options
+
+
+def _check_distinct(values: Sequence[str], what: str) -> None:
+    twice = sorted({one for one in values if values.count(one) > 1})
+    if twice:
+        raise UsageError(f"applications: {what} have to differ, got {', '.join(twice)} more than once")
+
+
+def _mapping(
+    given: Mapping[Any, Any], key: str, known: tuple[str, ...], where: str = ""
+) -> Mapping[str, Any]:
+    value = given.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where or key}: expected a mapping with {', '.join(known)}, got {shown(value)}")
+    check_keys(value, known, where or key)
+    return value
+
+
+def _text(given: Mapping[Any, Any], key: str, default: str, where: str = "") -> str:
+    value = given.get(key, default)
+    if not isinstance(value, str):
+        raise UsageError(f"{where or key}: expected text, got {shown(value)}")
+    return value
+
+
+def _number(given: Mapping[Any, Any], key: str, default: int, where: str, least: int) -> int:
+    return _at_least(given.get(key, default), least, f"{where}.{key}")
+
+
+def _at_least(value: Any, least: float, where: str) -> int:
+    if not is_number(value) or value < least:
+        raise UsageError(f"{where}: expected a whole number, {least} or more, got {shown(value)}")
+    return int(value)
+
+
+def _amount(value: Any, least: float, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < 1e9:
+        raise UsageError(f"{where}: expected a number, {least} or more, got {shown(value)}")
+    return value
+
+
+def _grpc_port(given: object) -> int | None:
+    # YAML 1.1 reads the word off as false.
+    if given in ("off", False, None):
+        return None
+    if isinstance(given, Mapping):
+        check_keys(given, ("port",), "grpc")
+        given = given.get("port", 9000)
+    return _port(given, "grpc.port")
+
+
+def _port(value: object, where: str) -> int:
+    if not is_number(value) or not 1 <= _at_least(value, 0, where) <= 65535:
+        raise UsageError(f"{where}: expected a port, 1 to 65535, got {shown(value)}")
+    return _at_least(value, 1, where)
+
+
+def _size(value: object, where: str) -> int:
+    found = _SIZE.fullmatch(str(value).strip()) if not isinstance(value, bool) else None
+    if found is None or found[2] not in _UNITS:
+        raise UsageError(f"{where}: expected bytes or a size such as 2GiB, got {shown(value)}")
+    return int(float(found[1]) * _UNITS[found[2]])

@@ -1,0 +1,122 @@
+"""Servers on the nodes of a Ray cluster, each with ports of its own: no proxy of Ray's is on a request's way.
+
+Ray places and restarts them; who asks them chooses among their addresses.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from servable.embedded.configuration import parsed
+from servable.errors import DeadlineExceededError, MissingPackageError
+from servable.ray.models import read_models
+
+if TYPE_CHECKING:
+    from servable.embedded.configuration import Flag
+
+_KEEPER = "keeper of {}"
+_GLANCE_SECONDS = 0.2
+
+
+class Servers:
+    """The servers of one name, in a cluster that ``ray.init`` has connected to."""
+
+    def __init__(self, keeper: Any) -> None:
+        self._keeper = keeper
+
+    def status(self) -> list[dict[str, Any]]:
+        """Returns each server: ``node``, ``state`` (``ready``, ``starting``, ``unreachable``), ``rest`` and
+        ``grpc`` (``host:port``), ``pid``, ``problem``.
+        """
+        import ray
+
+        found: list[dict[str, Any]] = ray.get(self._keeper.status.remote())
+        return found
+
+    def addresses(self, protocol: str = "rest") -> list[str]:
+        """Returns ``host:port`` of the servers that are ready, of ``rest`` or ``grpc``."""
+        return [one[protocol] for one in self.status() if protocol in one]
+
+    def wait(self, count: int, seconds: float = 120.0) -> list[str]:
+        """Waits until so many servers are ready; returns the addresses of REST.
+
+        Raises ``DeadlineExceededError`` with what is known of the others.
+        """
+        until = time.monotonic() + seconds
+        while len(found := self.addresses()) < count:
+            if time.monotonic() > until:
+                others = "; ".join(
+                    f"node {one['node']}: {one['state']} {one['problem']}".rstrip()
+                    for one in self.status()
+                    if one["state"] != "ready"
+                )
+                raise DeadlineExceededError(
+                    "DEADLINE_EXCEEDED", f"{len(found)} of {count} servers are ready; {others or 'no more'}"
+                )
+            time.sleep(_GLANCE_SECONDS)
+        return found
+
+    def close(self, seconds: float = 10.0) -> None:
+        """Ends the servers; requests under way are answered, for so many seconds at most."""
+        import ray
+
+        ray.get(self._keeper.end.remote(seconds))
+        ray.kill(self._keeper)
+
+
+def servers(
+    models: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    name: str = "servable",
+    resource: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    **flags: Flag,
+) -> Servers:
+    """Has a server on every node of the cluster, also on those that come later; returns at once.
+
+    models: as for ``deployment``. name: of them all; called again with it, those that run take over the
+    models, without a restart. resource: only nodes that have it. options: of Ray for each actor, such as
+    ``{"num_cpus": 4}``. flags: those of ``servable serve``; without ``port`` and ``rest_api_port``, the ports
+    are free ones. They go on when the program ends: ``close`` ends them.
+
+    Raises ``UsageError`` for what is wrong, and ``MissingPackageError`` without Ray.
+    """
+    found = {one: model.plain() for one, model in read_models(models).items()}
+    parsed(flags)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise MissingPackageError("Ray is needed: pip install 'servable[ray]'") from None
+    from servable.ray.server_actors import NAMESPACE, Keeper
+
+    spec = {
+        "name": name,
+        "models": found,
+        "flags": dict(flags),
+        "resource": resource,
+        "options": {"num_cpus": 1, **(options or {})},
+    }
+    place = {"name": _KEEPER.format(name), "namespace": NAMESPACE}
+    _replaced(ray, place)
+    keeper = ray.remote(Keeper).options(**place, lifetime="detached", num_cpus=0, max_restarts=-1)
+    return Servers(keeper.remote(spec))
+
+
+def _replaced(ray: Any, place: Mapping[str, str]) -> None:
+    """Ends a keeper of that name, whose servers go on."""
+    try:
+        former = ray.get_actor(**place)
+    except ValueError:
+        return
+    ray.kill(former)
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        try:
+            ray.get_actor(**place)
+        except ValueError:
+            return
+        time.sleep(_GLANCE_SECONDS)

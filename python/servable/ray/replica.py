@@ -1,0 +1,208 @@
+"""A replica of Ray Serve with a server inside: what Ray's proxies bring, the core of this process answers.
+
+Ray finds methods by their names: ``__call__`` has what comes over HTTP, and each method of gRPC one of its
+own name. Bytes go to the core and come from it as they are; no message and no JSON is touched here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from starlette.requests import Request
+from starlette.responses import Response
+
+from servable.embedded import Server
+from servable.errors import StatusError
+from servable.ray.grpc_service import SERVICES
+from servable.ray.models import Model, read_models
+from servable.ray.multiplexing import Multiplexer
+from servable.ray.requested_model import of_message, of_path
+from servable.ray.scope import has_no_body, target as path_and_query
+
+if TYPE_CHECKING:
+    from servable import _core
+    from servable.embedded.configuration import Flag
+
+FLAGS: dict[str, Flag] = {"port": None, "max_num_load_retries": 5}
+"""Flags of a replica's server, if nothing else is said. REST has a port of 127.0.0.1, for metrics."""
+_log = logging.getLogger("servable.ray")
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_STATUSES = {"NOT_FOUND": 404, "INVALID_ARGUMENT": 400, "DEADLINE_EXCEEDED": 504, "UNAVAILABLE": 503}
+
+
+class Answer(Response):  # type: ignore[misc]  # Any, where starlette is not installed
+    """An answer of the core, as ASGI sends it."""
+
+    def __init__(self, answer: _core.RestAnswer) -> None:
+        self.answer = answer
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Sends it."""
+        status, headers, body = self.answer
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Serialized:
+    """A message that is serialized already."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, message: bytes) -> None:
+        self._message = message
+
+    def SerializeToString(self) -> bytes:  # noqa: N802  # as protobuf's
+        """Returns the message."""
+        return self._message
+
+
+class Replica:
+    """What Ray calls. What it serves comes by ``reconfigure``, at the start and at every change.
+
+    flags: those of ``servable serve``. multiplexed: the most models that are loaded at once, on demand; 0 has
+    all of them loaded at the start.
+    """
+
+    def __init__(self, flags: Mapping[str, Flag], multiplexed: int = 0) -> None:
+        self._flags: dict[str, Any] = {**FLAGS, **flags}
+        self._multiplexed = multiplexed
+        self._multiplexer: Multiplexer | None = None
+        self._server: Server | None = None
+        self._models: dict[str, Model] = {}
+        self._problem = ""
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Serves these models: at the start all of them, later what has changed, without a pause.
+
+        Raises ``StatusError`` at the start. Later, a change that fails is taken back, as Ray would end the
+        replica for it, and those that it starts instead would fail, too: ``problem`` tells of it.
+        """
+        models = read_models(user_config["models"])
+        if self._server is None:
+            await self._start(models)
+            return
+        try:
+            await self._change(models)
+        except StatusError as error:
+            self._problem = error.message
+            _log.error("the models are as they were, as they cannot be changed: %s", error)
+            with suppress(StatusError):
+                await self._change(self._models)
+        else:
+            self._models, self._problem = models, ""
+
+    async def _start(self, models: dict[str, Model]) -> None:
+        configs = (
+            {name: model.config(name) for name, model in models.items()} if not self._multiplexed else ()
+        )
+        self._server = await Server(configs, **self._flags).astart()
+        if self._multiplexed:
+            self._multiplexer = Multiplexer(self._server, models, self._multiplexed)
+        self._models = models
+
+    async def _change(self, models: dict[str, Model]) -> None:
+        if self._multiplexer is not None:
+            await self._multiplexer.change(models)
+            return
+        configs = {name: model.config(name) for name, model in models.items()}
+        await asyncio.to_thread(self._running.apply, configs)
+
+    async def problem(self) -> str:
+        """Returns why the last change of models was taken back; "" if it was not."""
+        return self._problem
+
+    async def check_health(self) -> None:
+        """Raises ``RuntimeError`` if requests are not answered: Ray replaces the replica."""
+        server = self._server
+        if server is None or not server.is_running:
+            raise RuntimeError("the replica's server does not run")
+        if self._multiplexed:
+            return
+        models = server.models()
+        for name in self._models:
+            if not any(one.state == "AVAILABLE" for one in models.get(name, ())):
+                raise RuntimeError(f"no version of model {name} is available")
+
+    def __del__(self) -> None:
+        # Called by Ray once requests are answered, and by Python after that.
+        server, self._server = self.__dict__.get("_server"), None
+        if server is not None:
+            server.stop()
+
+    # ---- requests
+
+    async def __call__(self, request: Request) -> Response:
+        """Answers a request to REST, below the route of the application."""
+        method, target = request.method, path_and_query(request.scope)
+        try:
+            body = b"" if has_no_body(request.scope) else await request.body()
+            if self._multiplexer is not None:
+                await self._multiplexer.ready(of_path(target.decode("ascii", "replace")))
+            headers = request.scope["headers"]
+            return Answer(await self._running.answer_rest(method, target, headers, body))
+        except StatusError as error:
+            return Answer(_refused(error))
+
+    async def predict(self, inputs: Any, model: str = "", **options: Any) -> Any:
+        """Runs a signature for another deployment; see ``servable.Server.predict``."""
+        if self._multiplexer is not None:
+            await self._multiplexer.ready(model)
+        return await self._running.apredict(inputs, model, **options)
+
+    async def answer_grpc(self, path: str, message: bytes, context: Any) -> Serialized:
+        """Answers a call of gRPC; its status goes into Ray's ``context``."""
+        try:
+            if self._multiplexer is not None:
+                await self._multiplexer.ready(of_message(path, message))
+            metadata = [(name, value) for name, value in context.invocation_metadata() if _is_text(value)]
+            code, details, trailing, reply = await self._running.answer_grpc(path, message, metadata)
+        except StatusError as error:
+            context.set_code(grpc.StatusCode[error.code])
+            context.set_details(error.message)
+            return Serialized(b"")
+        if code:
+            # Ray logs an exception with its trace: an error of the client's is none of the replica's.
+            context.set_code(_CODES[code])
+            context.set_details(details)
+        if trailing:
+            context.set_trailing_metadata(trailing)
+        return Serialized(reply)
+
+    @property
+    def _running(self) -> Server:
+        server = self._server
+        if server is None:
+            raise StatusError("UNAVAILABLE", "The replica is not ready, or is stopping")
+        return server
+
+
+def _method(path: str, name: str) -> Callable[..., Awaitable[Serialized]]:
+    async def call(self: Replica, message: bytes, grpc_context: Any) -> Serialized:
+        return await self.answer_grpc(path, message, grpc_context)
+
+    call.__name__ = name
+    return call
+
+
+for _service, _names in SERVICES.items():
+    for _name in _names:
+        setattr(Replica, _name, _method(f"/{_service}/{_name}", _name))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _refused(error: StatusError) -> _core.RestAnswer:
+    """Returns the answer for what the core was not asked."""
+    body = json.dumps({"error": error.message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if error.code == "UNAVAILABLE":
+        headers.append((b"retry-after", b"1"))
+    return _STATUSES.get(error.code, 500), headers, body

@@ -1,0 +1,124 @@
+"""Runs the applications of a file on a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from servable.errors import MissingPackageError
+from servable.ray.configuration import Application, Configuration
+from servable.ray.deployments import deployment
+from servable.ray.grpc_service import GRPC_FUNCTIONS
+
+GLANCE_SECONDS = 1.0
+PROBLEM_SECONDS = 60.0
+"""Seconds that a replica has to say whether its models are those that were wanted."""
+
+
+def run(configuration: Configuration, say: Callable[[str], None]) -> bool:
+    """Brings the applications to the cluster, and returns once they answer, or with False if one does not.
+
+    Raises ``RuntimeError`` for one that cannot be started. Those that run already are changed: without a
+    restart if only their models differ. Others are left.
+    """
+    ray, serve = _packages()
+    ray.init(address=configuration.address or os.environ.get("RAY_ADDRESS") or None, log_to_driver=False)
+    serve.start(
+        proxy_location=configuration.proxies,
+        http_options={"host": configuration.host, "port": configuration.http_port},
+        grpc_options=_grpc_options(configuration),
+    )
+    for application in configuration.applications:
+        say(f"{application.name}: starting {', '.join(application.models)}")
+        handle = serve.run(_built(application), name=application.name, route_prefix=application.route)
+        problem = handle.problem.remote().result(timeout_s=PROBLEM_SECONDS)
+        if problem:
+            say(f"{application.name}: the models are as they were: {problem}")
+            return False
+    for application in configuration.applications:
+        for line in _addresses(configuration, application):
+            say(line)
+    return True
+
+
+def wait(configuration: Configuration, say: Callable[[str], None]) -> None:
+    """Tells what becomes of the applications, until SIGINT or SIGTERM; then ends them."""
+    ray, serve = _packages()
+    before: dict[str, str] = {}
+    with _asked_to_end() as ended:
+        while not ended.wait(GLANCE_SECONDS):
+            for application in configuration.applications:
+                now = _status(serve, application)
+                if before.setdefault(application.name, "RUNNING") != now:
+                    say(f"{application.name}: {now}")
+                    before[application.name] = now
+    for application in configuration.applications:
+        serve.delete(application.name)
+    if not serve.status().applications:
+        serve.shutdown()
+    ray.shutdown()
+
+
+def _built(application: Application) -> Any:
+    models = {name: model.plain() for name, model in application.models.items()}
+    return deployment(
+        models,
+        name="servable",
+        replicas=application.replicas,
+        multiplexed=application.multiplexed,
+        options=application.options,
+        **application.flags,
+    )
+
+
+def _grpc_options(configuration: Configuration) -> dict[str, Any] | None:
+    if configuration.grpc_port is None:
+        return None
+    return {"port": configuration.grpc_port, "grpc_servicer_functions": list(GRPC_FUNCTIONS)}
+
+
+def _status(serve: Any, application: Application) -> str:
+    found = serve.status().applications.get(application.name)
+    return "NOT_STARTED" if found is None else str(found.status.value)
+
+
+def _addresses(configuration: Configuration, application: Application) -> Iterator[str]:
+    """Yields where the application answers."""
+    if configuration.proxies == "Disabled":
+        yield f"{application.name}: ready, without proxies"
+        return
+    route = application.route.rstrip("/")
+    address = f"http://{configuration.host}:{configuration.http_port}{route}"
+    yield f"{application.name}: ready at {address}/v1/models/"
+    if configuration.grpc_port is not None:
+        yield (
+            f"{application.name}: gRPC on port {configuration.grpc_port}, metadata application: "
+            f"{application.name}"
+        )
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[threading.Event]:
+    """Yields an event that a signal sets."""
+    ended = threading.Event()
+    before = {one: signal.signal(one, lambda *_: ended.set()) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield ended
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _packages() -> tuple[Any, Any]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        from ray import serve
+    except ImportError as error:
+        why = str(error).partition("\n")[0]
+        raise MissingPackageError(f"Ray Serve is needed ({why}): pip install 'servable[ray]'") from None
+    return ray, serve

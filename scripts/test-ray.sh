@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs the tests on a Ray cluster of several nodes on this machine. `make test-ray` calls it.
+# Arguments: the environment of the project, and the folder of the one with Ray, made if missing.
+set -euo pipefail
+source scripts/environment_over.sh
+
+project=$1
+ray=$2
+pins=requirements/ray.txt
+
+if ! cmp --silent "$pins" "$ray/.done"; then
+  echo "==> Ray in $ray (400 MB; a few minutes, once)"
+  environment_over "$project" "$ray"
+  "$ray/bin/python" -m pip install --quiet -r "$pins"
+  cp "$pins" "$ray/.done"
+fi
+
+export PYTHONPATH="$PWD/python" RAY_USAGE_STATS_ENABLED=0 SERVABLE_RAY_TESTS=1
+"$ray/bin/python" -m pytest tests/ray
+if [ -n "${CHAOS:-}" ]; then
+  "$ray/bin/python" benches/chaos.py
+fi

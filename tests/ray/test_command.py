@@ -1,0 +1,53 @@
+"""``servable ray run``, on the cluster of the tests."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from servers import MODELS, until
+from test_replicas import rest
+
+COMMAND = (sys.executable, "-m", "servable", "ray", "run")
+PATH = "/command/v1/models/half:predict"
+BODY = b'{"instances": [1.0]}'
+
+
+def test_a_file_is_run_changed_and_ended(cluster: Any, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+
+    def write(name: str) -> None:
+        file.write_text(
+            f"address: {cluster.address}\n"
+            f"applications:\n"
+            f"  - name: command\n"
+            f"    route: /command\n"
+            f"    models: {{{name}: {MODELS / 'half_plus_two'}}}\n"
+            f"    replicas: {{min: 1, max: 2, target: 8}}\n"
+        )
+
+    write("half")
+    process = subprocess.Popen(
+        [*COMMAND, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        assert "command: ready at http://127.0.0.1:8000/command/v1/models/" in lines[1], lines
+        assert rest(cluster, "POST", PATH, BODY)[0] == 200
+        write("other")
+        changed = subprocess.run(
+            [*COMMAND, str(file), "--detach"], capture_output=True, text=True, timeout=120
+        )
+        assert changed.returncode == 0, changed.stderr
+        assert until(lambda: rest(cluster, "POST", PATH.replace("half", "other"), BODY)[0] == 200, 30)
+        assert rest(cluster, "POST", PATH, BODY)[0] == 404
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+        assert until(lambda: rest(cluster, "POST", PATH, BODY)[2].startswith(b"Path '/command"), 30)
+    finally:
+        process.kill()
