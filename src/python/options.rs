@@ -343,6 +343,7 @@ impl CoreOptions {
             request_ids: match self.request_ids.as_str() {
                 "off" => RequestIds::Off,
                 "given" => RequestIds::Given,
+                "told" => RequestIds::Told,
                 "all" => RequestIds::All,
                 other => return Err(unknown("request_ids", other)),
             },

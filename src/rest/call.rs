@@ -19,9 +19,9 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 /// Largest body decoded in the thread that read it, in bytes (some 30 µs of work); and largest of those that are borrowed
-/// rather than decoded.
+/// rather than decoded (truth values and strings are looked at).
 const SMALL_BODY: usize = 16 << 10;
-const SMALL_BORROWED: usize = 64 << 10;
+const SMALL_BORROWED: usize = 1 << 20;
 
 /// A POST to a model whose body has been read.
 pub(super) struct RestCall {

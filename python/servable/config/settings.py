@@ -293,7 +293,7 @@ def _request_ids(arguments: Arguments) -> str:
     which = arguments.text("request_ids")
     if which != "auto":
         return which
-    return "given" if arguments.text("access_log") == "off" else "all"
+    return "given" if arguments.text("access_log") == "off" else "told"
 
 
 def _load_options(arguments: Arguments, environment: Mapping[str, str]) -> LoadOptions:
