@@ -332,6 +332,15 @@ _REQUESTS = (
         "/PREFIX; *: any",
         own=True,
     ),
+    Flag(
+        "shared_memory_in_place",
+        "bool",
+        False,
+        "requests",
+        "has models read floats in shared memory where clients have them, without a copy; who may register "
+        "files can then change them while a model computes",
+        own=True,
+    ),
     Flag("enable_profiler", "bool", True, "requests", "tensorflow.ProfilerService on the gRPC port"),
     Flag(
         "profile_folder",

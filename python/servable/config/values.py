@@ -211,6 +211,7 @@ class CoreOptions:
     open_inference: bool = False
     openapi: bool = False
     shared_memory: str | None = None
+    shared_memory_in_place: bool = False
     grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     rest_timeout_ms: int = 30000
     cors: bool = False
