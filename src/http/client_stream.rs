@@ -22,7 +22,7 @@ const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// room for, HTTP makes room for twice as much, and keeps that until the request is answered: without a limit, a body of
 /// 80 KB that waits held twice its size.
 const MOST_AT_ONCE: usize = (16 << 10) - 1;
-const PART_AT_ONCE: usize = 8;
+const PART_AT_ONCE: usize = 4;
 
 /// The stream of one connection, shared by its HTTP implementation and the call that is waiting.
 #[derive(Debug)]
@@ -375,7 +375,7 @@ mod tests {
                 if stream.read_buf(&mut read).await.unwrap() == 0 {
                     return read;
                 }
-                assert!(read.len() - before <= MOST_AT_ONCE.max(before / 8), "after {before}");
+                assert!(read.len() - before <= MOST_AT_ONCE.max(before / PART_AT_ONCE), "after {before}");
             }
         };
         let ((), read) = tokio::join!(sending, reading);
