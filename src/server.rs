@@ -128,8 +128,7 @@ impl Server {
         let sent_metrics = telemetry.and_then(|settings| SentMetrics::start(&settings, observe));
         let prefix = state.options.shared_memory.as_deref();
         let in_place = state.options.shared_memory_in_place;
-        let shared_memory =
-            prefix.map(|prefix| Arc::new(SharedMemory::new(prefix).read_in_place(in_place)));
+        let shared_memory = prefix.map(|prefix| Arc::new(SharedMemory::new(prefix).read_in_place(in_place)));
         let has_console = state.options.console != ConsoleAt::Nowhere;
         let history = has_console.then(|| History::begin(Arc::downgrade(&state))).transpose();
         let history = history.map_err(|why| cannot_start(&why))?.map(Arc::new);

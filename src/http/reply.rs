@@ -142,7 +142,9 @@ impl Body {
 
     fn into_pieces(self) -> Pieces {
         let (pieces, memory) = match (self.bytes, self.memory) {
-            (Content::Written(bytes), Some(memory)) => return Bytes::from_owner(Held { bytes, memory }).into(),
+            (Content::Written(bytes), Some(memory)) => {
+                return Bytes::from_owner(Held { bytes, memory }).into();
+            }
             (Content::Written(bytes), memory) => (Pieces::from(Bytes::from(bytes)), memory),
             (Content::Borrowed(bytes), memory) => (Pieces::from(bytes), memory),
             (Content::Followed(bytes, others), memory) => {

@@ -30,11 +30,7 @@ impl<S: Service> Service for Unencrypted<S> {
         self.settings
     }
 
-    async fn answer(
-        self: Arc<Self>,
-        stream: Arc<ClientStream>,
-        _: Request<Incoming>,
-    ) -> Response<Pieces> {
+    async fn answer(self: Arc<Self>, stream: Arc<ClientStream>, _: Request<Incoming>) -> Response<Pieces> {
         let _in_hand = stream.begin();
         let write_error: WriteError = S::write_error;
         let (content_type, body) = write_error(MESSAGE);

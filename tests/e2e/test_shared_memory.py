@@ -255,7 +255,10 @@ def test_a_file_that_shrinks_or_vanishes_is_survived(client: Client) -> None:
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_floats_are_read_where_they_are_if_that_is_asked_for(protocol: str) -> None:
     flags = FLAG, "--shared_memory_in_place"
-    with serving(MODELS / "half_plus_two", WITH_GRPC, *flags) as served, shared("place", bytes(1 << 20)) as path:
+    with (
+        serving(MODELS / "half_plus_two", WITH_GRPC, *flags) as served,
+        shared("place", bytes(1 << 20)) as path,
+    ):
         client = Client(served, protocol)
         assert client.register("r", key(path), 1 << 20) is None
         here = place("r", 400, 4096)

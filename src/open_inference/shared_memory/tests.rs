@@ -206,7 +206,8 @@ fn floats_may_be_read_where_they_are() {
     known.check().unwrap();
     file.cut(0);
     assert_eq!(one.bytes(), [0; 8]);
-    for error in [known.check().unwrap_err(), read_into(regions, "f", &at("r", 0, 8), 2, &held).unwrap_err()] {
+    for error in [known.check().unwrap_err(), read_into(regions, "f", &at("r", 0, 8), 2, &held).unwrap_err()]
+    {
         assert!(error.message.contains("its file has become shorter"), "{error}");
     }
     // Registered again, it is as new.
