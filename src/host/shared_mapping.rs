@@ -21,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 const MOST: usize = 256;
 
 /// The mappings, for whoever gets the signal: it may wait for nothing, and allocate nothing.
-static PLACES: [Place; MOST] = [const { Place::FREE }; MOST];
+static PLACES: [Place; MOST] = [const { Place::free() }; MOST];
 
 /// What the signal did before; `Err` if it could not be taken.
 static BEFORE: OnceLock<io::Result<libc::sigaction>> = OnceLock::new();
@@ -37,12 +37,14 @@ struct Place {
 }
 
 impl Place {
-    const FREE: Place = Place {
-        is_taken: AtomicBool::new(false),
-        start: AtomicUsize::new(0),
-        end: AtomicUsize::new(0),
-        is_cut: AtomicBool::new(false),
-    };
+    const fn free() -> Place {
+        Place {
+            is_taken: AtomicBool::new(false),
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            is_cut: AtomicBool::new(false),
+        }
+    }
 }
 
 /// A part of a file, mapped as long as this lives. Others may write it meanwhile, and cut the file.
