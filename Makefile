@@ -102,8 +102,8 @@ audit: ## Known vulnerabilities, licences and sources of the dependencies; says 
 fuzz: ## Every decoder, with many changed examples each (FUZZ_RUNS); stable Rust is enough.
 	FUZZ_RUNS=$(or $(FUZZ_RUNS),200000) cargo test --locked --release --test decoders -- --nocapture
 
-fuzz-long: ## One decoder (TARGET=json_decode) with libFuzzer, until ended; needs nightly Rust and cargo-fuzz.
-	cargo +nightly fuzz run $(or $(TARGET),json_decode) -- $(FUZZ_FLAGS)
+fuzz-long: ## One decoder (TARGET=json_decode) or all with libFuzzer, until ended (FUZZ_FLAGS=-max_total_time=60); stable Rust is enough.
+	@bash scripts/fuzz-long.sh $(or $(TARGET),json_decode) $(FUZZ_FLAGS)
 
 lint: lint-core lint-python ## Formatting, clippy, ruff, mypy; whether what is generated is up to date.
 

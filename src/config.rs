@@ -57,6 +57,8 @@ pub struct Options {
     pub openapi: bool,
     /// The beginning of the names of files in shared memory that its clients may register, if they may.
     pub shared_memory: Option<String>,
+    /// True if models read numbers there where clients have them.
+    pub shared_memory_in_place: bool,
     /// Longest time from the last byte of a REST request to its answer.
     pub rest_timeout: Option<Duration>,
     /// True to add CORS headers to `/v1/` replies.
@@ -134,6 +136,7 @@ impl Options {
             open_inference: false,
             openapi: false,
             shared_memory: None,
+            shared_memory_in_place: false,
             rest_timeout: None,
             cors: false,
             cors_origins: Vec::new(),

@@ -20,7 +20,9 @@ pub enum RequestIds {
     Off,
     /// Those that clients sent.
     Given,
-    /// Those, and others for requests that came without.
+    /// Those, and others for requests that came without, if they are logged or traced: of others, nobody would know them.
+    Told,
+    /// Those, and others for all requests that came without.
     All,
 }
 
@@ -93,12 +95,13 @@ impl Exchange {
         let sampled = traces.and_then(|traces| Some((traces, traces.sample(parent)?)));
         let span = sampled.map_or(parent, |(_, (span, _))| Some(span));
         let exemplar = span.filter(|span| metrics && span.sampled);
-        let wanted = ids != RequestIds::Off || log.is_some() || sampled.is_some();
-        let given = if wanted { header(REQUEST_ID).next() } else { None };
+        let is_told = log.is_some() || sampled.is_some();
+        let given = if is_told || ids != RequestIds::Off { header(REQUEST_ID).next() } else { None };
         let given = given.filter(|id| id::is_sane(id)).map(RequestId::from_slice);
-        let known = given.or_else(|| (ids == RequestIds::All).then(id::made));
+        let makes = ids == RequestIds::All || (is_told && ids == RequestIds::Told);
+        let known = given.or_else(|| makes.then(id::made));
         let id = known.clone().filter(|_| ids != RequestIds::Off);
-        let observed = (log.is_some() || sampled.is_some()).then(|| {
+        let observed = is_told.then(|| {
             let head = Head {
                 protocol: asked.protocol,
                 sender: asked.sender,

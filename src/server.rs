@@ -54,6 +54,7 @@ use ports::{Adopted, Spare};
 use proxied::Peek;
 use secure::{Begun, Secure};
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -136,7 +137,8 @@ impl Server {
         let observe = move || own.upgrade().and_then(|state| exposition::points(&state));
         let sent_metrics = telemetry.and_then(|settings| SentMetrics::start(&settings, observe));
         let prefix = state.options.shared_memory.as_deref();
-        let shared_memory = prefix.map(|prefix| Arc::new(SharedMemory::new(prefix)));
+        let in_place = state.options.shared_memory_in_place;
+        let shared_memory = prefix.map(|prefix| Arc::new(SharedMemory::new(prefix).read_in_place(in_place)));
         let has_console = state.options.console != ConsoleAt::Nowhere;
         let history = has_console.then(|| History::begin(Arc::downgrade(&state))).transpose();
         let history = history.map_err(|why| cannot_start(&why))?.map(Arc::new);
@@ -394,7 +396,7 @@ fn worker(
             while let Some(Accepted { stream, slot, load }) = accepted.recv().await {
                 let (services, newcomers) = (services.clone(), newcomers.clone());
                 tokio::spawn(async move {
-                    newcomers.serve(services.serve(stream, slot.connection.clone())).await;
+                    newcomers.serve(pin!(services.serve(stream, slot.connection.clone()))).await;
                     drop((load, slot));
                 });
             }
@@ -448,22 +450,23 @@ impl Services {
         I: Peek + AsyncWrite,
     {
         // Who speaks for nobody else is counted before anything is waited for.
-        let may_be_told = client.may_be_proxy();
-        if may_be_told && !proxied::begin(&mut stream, client, self.begun_within).await {
+        let tells_first = client.may_be_proxy();
+        if tells_first && !proxied::begin(&mut stream, client, self.begun_within).await {
             return None;
         }
         if !client.admit() {
-            let secure = match protocol {
-                Protocol::Rest => &self.rest_tls,
-                Protocol::Grpc => &self.grpc_tls,
-            };
-            refused::tell(stream, client, &too_many(secure.is_some())).await;
+            refused::tell(stream, client, &too_many(self.is_encrypted(protocol))).await;
             return None;
         }
-        if !may_be_told && !proxied::begin(&mut stream, client, self.begun_within).await {
-            return None;
+        let goes_on = tells_first || proxied::begin(&mut stream, client, self.begun_within).await;
+        goes_on.then_some(stream)
+    }
+
+    fn is_encrypted(&self, protocol: Protocol) -> bool {
+        match protocol {
+            Protocol::Rest => self.rest_tls.is_some(),
+            Protocol::Grpc => self.grpc_tls.is_some(),
         }
-        Some(stream)
     }
 
     async fn rest(self, stream: TcpStream, client: Arc<Connection>) {

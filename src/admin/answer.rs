@@ -4,13 +4,13 @@ use super::deadline::Deadline;
 use super::{METHODS, RequestPermit};
 use crate::control_plane::{Answer, Refused};
 use crate::error::{Error, Kind};
+use crate::http::pieces::Pieces;
 use crate::json::writer::Writer;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode};
-use http_body_util::Full;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -130,10 +130,10 @@ impl Reply {
     }
 
     /// Converts to an HTTP response and restarts the client's `deadline`.
-    pub(super) fn into_response(self, deadline: &Arc<Deadline>) -> Response<Full<Bytes>> {
+    pub(super) fn into_response(self, deadline: &Arc<Deadline>) -> Response<Pieces> {
         let Reply { status, content_type, bytes, close, retry_after, permit } = self;
         deadline.restart();
-        let mut response = Response::new(unsent(bytes.into(), deadline, permit));
+        let mut response = Response::new(unsent(Bytes::from(bytes).into(), deadline, permit));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         let any = HeaderValue::from_static("application/octet-stream");
@@ -166,9 +166,10 @@ impl From<Refusal> for Reply {
     }
 }
 
-/// Makes a body of `bytes`; once it is sent, the time of the client runs again from its beginning.
-pub(super) fn unsent(bytes: Bytes, deadline: &Arc<Deadline>, permit: Option<RequestPermit>) -> Full<Bytes> {
-    Full::new(Bytes::from_owner(UnsentBody { bytes, deadline: deadline.clone(), _permit: permit }))
+/// Makes a body of `pieces`; once it is sent, the time of the client runs again from its beginning.
+pub(super) fn unsent(pieces: Pieces, deadline: &Arc<Deadline>, permit: Option<RequestPermit>) -> Pieces {
+    let deadline = deadline.clone();
+    pieces.held(|bytes| Bytes::from_owner(UnsentBody { bytes, deadline, _permit: permit }))
 }
 
 /// A response body until it has been sent. The client has as long to read it as to send its next request.

@@ -5,10 +5,9 @@ use super::answer::{self, Refusal, Reply};
 use super::{AdminConnection, is_look};
 use crate::auth::{Need, Pass};
 use crate::http::client_stream::ClientStream;
+use crate::http::pieces::Pieces;
 use crate::{console, rest};
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ impl AdminConnection {
         &self,
         stream: &Arc<ClientStream>,
         request: Request<Incoming>,
-    ) -> ControlFlow<Response<Full<Bytes>>, Request<Incoming>> {
+    ) -> ControlFlow<Response<Pieces>, Request<Incoming>> {
         let Some(service) = &self.shared.behind.console else { return ControlFlow::Continue(request) };
         let path = request.uri().path();
         let is_file = console::is_file(path) && is_look(request.method());
@@ -50,7 +49,7 @@ impl AdminConnection {
     }
 
     /// Refuses a request whose body is not read.
-    fn refuse(&self, refusal: Refusal, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    fn refuse(&self, refusal: Refusal, request: &Request<Incoming>) -> Response<Pieces> {
         let whole = request.body().is_end_stream();
         let mut reply = Reply::from(refusal);
         reply.close |= !whole;

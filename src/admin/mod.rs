@@ -21,19 +21,18 @@ use crate::connections::{Answering, Connection};
 use crate::control_plane::{Desk, Handler, NoPlace, Place, Question};
 use crate::error::Kind;
 use crate::http::client_stream::ClientStream;
+use crate::http::pieces::Pieces;
 use crate::http::{Service, Settings};
 use crate::methods::health::{HealthPages, Subject};
 use crate::metrics::EdgeCounts;
 use crate::rest::RestService;
 use crate::tls::Tls;
 use answer::{Refusal, Reply};
-use bytes::Bytes;
 use deadline::Deadline;
 use guard::Guard;
 use http::header::ACCEPT;
 use http::request::Parts;
 use http::{Method, Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -119,7 +118,7 @@ impl Service for AdminConnection {
         self: Arc<Self>,
         stream: Arc<ClientStream>,
         request: Request<Incoming>,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<Pieces> {
         let _in_hand = stream.begin();
         let request = match self.beside(&stream, request).await {
             ControlFlow::Break(response) => return response,

@@ -154,7 +154,8 @@ mod tests {
         let headers =
             headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
         let reply = files().reply(path, &headers.collect()).unwrap();
-        reply.into_response(&Options::closed(), false, Version::HTTP_11, HeaderMap::new())
+        let response = reply.into_response(&Options::closed(), false, Version::HTTP_11, HeaderMap::new());
+        response.map(|mut pieces| pieces.take().unwrap_or_default())
     }
 
     #[test]

@@ -219,7 +219,7 @@ where
             // Beyond that, the buffer doubles.
             let room = missing.min(RESERVED[1].max(buffer.len()));
             memory.grow(room)?;
-            buffer.reserve(room);
+            buffer.reserve_exact(room);
         }
         append(&mut buffer, &more);
     }

@@ -15,6 +15,7 @@ pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod priority;
 pub(crate) mod process;
+pub(crate) mod shared_mapping;
 pub(crate) mod socket;
 pub(crate) mod stderr;
 #[cfg(feature = "python")]

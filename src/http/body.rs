@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::memory::Reservation;
 use crate::metrics::EdgeLimit;
 use crate::pace::Meter;
-use crate::tensor::{Aligned, append, pieces};
-use bytes::{Bytes, BytesMut};
+use crate::tensor::{Aligned, append};
+use bytes::Bytes;
 use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -22,6 +22,9 @@ use std::time::Duration;
 const MAX_UNPACKED: usize = 100 << 20;
 /// Three times this may be reserved ahead, however little has arrived.
 const MIN_AHEAD: usize = 16 << 10;
+/// Once so many bytes of a body have come, room is made for so many.
+const SOME: usize = 64 << 10;
+const WHOLE: usize = 1 << 20;
 /// Smallest and largest step by which room is made while a body of unknown length is decompressed.
 const STEP: [usize; 2] = [64 << 10, 16 << 20];
 
@@ -76,42 +79,9 @@ impl Body for RequestBody {
 }
 
 /// Reads the whole of `body`, which must keep the pace in `options`, and counts it in `memory`. A body that arrives in
-/// one frame is returned without a copy.
+/// one frame is returned without a copy. If it comes in several, they are put together so that what begins at `offset` is
+/// aligned as engines want it: then it need not be copied again.
 pub(crate) async fn read(
-    body: RequestBody,
-    options: &Options,
-    memory: &Reservation,
-) -> Result<Bytes, Unread> {
-    let limit = options.max_body_bytes;
-    let mut body = Paced { body, meter: Meter::new(options.pace) };
-    let announced = body.body.size_hint().lower();
-    if announced > limit as u64 {
-        return Err(too_large(limit).into());
-    }
-    let Some(first) = body.next().await? else {
-        return Ok(Bytes::new());
-    };
-    if first.len() as u64 == announced {
-        memory.grow(first.len()).map_err(Unread::NoRoom)?;
-        return Ok(first);
-    }
-    let announced = usize::try_from(announced).unwrap_or(limit);
-    let mut whole = BytesMut::new();
-    make_room(&mut whole, first.len(), announced, memory)?;
-    pieces(&first).for_each(|piece| whole.extend_from_slice(piece));
-    while let Some(frame) = body.next().await? {
-        if whole.len() + frame.len() > limit {
-            return Err(too_large(limit).into());
-        }
-        make_room(&mut whole, frame.len(), announced, memory)?;
-        pieces(&frame).for_each(|piece| whole.extend_from_slice(piece));
-    }
-    if whole.len() > limit { Err(too_large(limit).into()) } else { Ok(whole.freeze()) }
-}
-
-/// Reads the whole of `body` as [`read`] does. If it comes in several frames, they are put together so that what begins at
-/// `offset` is aligned as engines want it: then it need not be copied again.
-pub(crate) async fn read_aligned(
     body: RequestBody,
     options: &Options,
     memory: &Reservation,
@@ -141,7 +111,7 @@ pub(crate) async fn read_aligned(
         }
         let needed = skew + came;
         if whole.capacity() < needed {
-            let ahead = announced.saturating_sub(came).min(needed.max(MIN_AHEAD) * 3);
+            let ahead = announced.saturating_sub(came).min(most_ahead(needed));
             memory.grow(needed + ahead - whole.capacity()).map_err(Unread::NoRoom)?;
             whole.reserve_exact(needed + ahead - whole.len());
         }
@@ -154,6 +124,13 @@ pub(crate) async fn read_aligned(
     Ok(Bytes::from_owner(Gathered(whole)).slice(skew..))
 }
 
+/// Returns for how many bytes that are announced room is made when `came` bytes have come: a client pays for the memory that
+/// it makes the server hold. Once some have come, it is enough for a picture's floats, so that these are moved once at most.
+fn most_ahead(came: usize) -> usize {
+    let most = came.max(MIN_AHEAD) * 3;
+    if came < SOME { most } else { most.max(WHOLE.saturating_sub(came)) }
+}
+
 /// The alignment that engines take without a copy, in bytes.
 const ALIGNMENT: usize = 64;
 
@@ -164,23 +141,6 @@ impl AsRef<[u8]> for Gathered {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
-}
-
-/// Makes room for `more` bytes and for part of the announced length: at most for four times what has arrived, so that a
-/// client pays for the memory it makes the server hold.
-fn make_room(
-    whole: &mut BytesMut,
-    more: usize,
-    announced: usize,
-    memory: &Reservation,
-) -> Result<(), Unread> {
-    let needed = whole.len() + more;
-    if whole.capacity() < needed {
-        let ahead = announced.saturating_sub(needed).min(needed.max(MIN_AHEAD) * 3);
-        memory.grow(needed + ahead - whole.capacity()).map_err(Unread::NoRoom)?;
-        whole.reserve(more + ahead);
-    }
-    Ok(())
 }
 
 /// The reasons why a body is not read to its end. Nothing can follow it on the connection.
@@ -250,7 +210,8 @@ impl Paced {
             let frame = frame.map_err(|why| {
                 Refusal::closing(400, format!("The request's body could not be read to its end: {why}"))
             })?;
-            if let Ok(data) = frame.into_data() {
+            // HTTP/2 has empty frames, too. They are no end.
+            if let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) {
                 self.meter.moved(data.len());
                 return Ok(Some(data));
             }

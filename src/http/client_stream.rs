@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// Interval between checks whether the probe has been refused.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -22,7 +22,7 @@ const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// room for, HTTP makes room for twice as much, and keeps that until the request is answered: without a limit, a body of
 /// 80 KB that waits held twice its size.
 const MOST_AT_ONCE: usize = (16 << 10) - 1;
-const PART_AT_ONCE: usize = 8;
+const PART_AT_ONCE: usize = 4;
 
 /// The stream of one connection, shared by its HTTP implementation and the call that is waiting.
 #[derive(Debug)]
@@ -173,14 +173,8 @@ impl AsyncRead for Stream {
         let received = self.0.received.load(Relaxed);
         let most = MOST_AT_ONCE.max(received / PART_AT_ONCE);
         let before = buffer.filled().len();
-        if buffer.remaining() <= most {
-            ready!(Pin::new(&mut *self.0.stream()).poll_read(cx, buffer))?;
-        } else {
-            let mut first = ReadBuf::new(buffer.initialize_unfilled_to(most));
-            ready!(Pin::new(&mut *self.0.stream()).poll_read(cx, &mut first))?;
-            let read = first.filled().len();
-            buffer.advance(read);
-        }
+        // Into a part of the room, without filling that with zeros before.
+        ready!(Pin::new(&mut (&mut *self.0.stream()).take(most as u64)).poll_read(cx, buffer))?;
         // Only the connection's task reads.
         self.0.received.store(received + buffer.filled().len() - before, Relaxed);
         Poll::Ready(Ok(()))
@@ -225,7 +219,7 @@ mod tests {
     use crate::connections::Connections;
     use crate::memory::Budget;
     use socket2::SockRef;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
 
     async fn pair() -> (Client, TcpStream) {
@@ -381,7 +375,7 @@ mod tests {
                 if stream.read_buf(&mut read).await.unwrap() == 0 {
                     return read;
                 }
-                assert!(read.len() - before <= MOST_AT_ONCE.max(before / 8), "after {before}");
+                assert!(read.len() - before <= MOST_AT_ONCE.max(before / PART_AT_ONCE), "after {before}");
             }
         };
         let ((), read) = tokio::join!(sending, reading);

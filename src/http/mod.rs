@@ -9,6 +9,7 @@ pub(crate) mod connection;
 pub(crate) mod head;
 mod lingering;
 mod own_wakes;
+pub(crate) mod pieces;
 pub(crate) mod reply;
 pub(crate) mod target;
 mod timed;
@@ -16,11 +17,10 @@ pub(crate) mod transport;
 pub(crate) mod unencrypted;
 
 use crate::pace::Pace;
-use bytes::Bytes;
 use client_stream::ClientStream;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
+use pieces::Pieces;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(crate) trait Service: Send + Sync + 'static {
         self: Arc<Self>,
         stream: Arc<ClientStream>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    ) -> impl Future<Output = Response<Pieces>> + Send;
 
     /// Returns the media type and the body of a response that reports an error.
     fn write_error(message: &str) -> (&'static str, Vec<u8>);

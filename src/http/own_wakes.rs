@@ -140,7 +140,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(4096);
         let answer = service_fn(async |request: Request<Incoming>| {
             let memory = Reservation::default();
-            let body = body::read(request.into_body().into(), &Options::closed(), &memory).await.unwrap();
+            let body = body::read(request.into_body().into(), &Options::closed(), &memory, 0).await.unwrap();
             Ok::<_, Infallible>(Response::new(Full::new(body)))
         });
         let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(near), answer));

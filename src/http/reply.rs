@@ -1,6 +1,7 @@
 //! Replies: status, headers and body.
 
 use super::coding::{Accepts, Coding};
+use super::pieces::Pieces;
 use crate::config::Options;
 use crate::error::Error;
 use crate::memory::{Held, Reservation};
@@ -10,6 +11,7 @@ use http::header::{
     CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Response, StatusCode, Version};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The answer to a request.
@@ -42,7 +44,12 @@ pub(crate) enum Content {
     Written(Vec<u8>),
     /// Where something else has them.
     Borrowed(Bytes),
+    /// Written for the reply, and then what others have.
+    Followed(Vec<u8>, Vec<Bytes>),
 }
+
+/// Bytes from which on it is worth to send what an engine has from where it lies, instead of copying it.
+pub(crate) const WORTH_BORROWING: usize = 16 << 10;
 
 impl Default for Content {
     fn default() -> Content {
@@ -51,10 +58,34 @@ impl Default for Content {
 }
 
 impl Content {
-    fn bytes(&self) -> &[u8] {
+    fn len(&self) -> usize {
         match self {
-            Content::Written(bytes) => bytes,
-            Content::Borrowed(bytes) => bytes,
+            Content::Written(bytes) => bytes.len(),
+            Content::Borrowed(bytes) => bytes.len(),
+            Content::Followed(bytes, others) => bytes.len() + others.iter().map(Bytes::len).sum::<usize>(),
+        }
+    }
+
+    /// Returns the bytes of memory that it takes.
+    fn memory(&self) -> usize {
+        match self {
+            Content::Written(bytes) => bytes.capacity(),
+            Content::Borrowed(bytes) => bytes.len(),
+            Content::Followed(bytes, _) => self.len() - bytes.len() + bytes.capacity(),
+        }
+    }
+
+    /// Returns all of it in one.
+    fn whole(&self) -> Cow<'_, [u8]> {
+        match self {
+            Content::Written(bytes) => bytes.into(),
+            Content::Borrowed(bytes) => Cow::Borrowed(bytes),
+            Content::Followed(bytes, others) => {
+                let mut whole = Vec::with_capacity(self.len());
+                whole.extend_from_slice(bytes);
+                others.iter().for_each(|bytes| whole.extend_from_slice(bytes));
+                whole.into()
+            }
         }
     }
 }
@@ -72,7 +103,7 @@ impl Body {
 
     /// Returns the number of its bytes.
     pub(crate) fn len(&self) -> usize {
-        self.bytes.bytes().len()
+        self.bytes.len()
     }
 
     /// Compresses the body with the best of the codings that the client accepts, if that is worthwhile. Slow for large bodies.
@@ -82,10 +113,10 @@ impl Body {
 
     /// Does the same with a body that has `smallest` bytes at least; 0 for none.
     pub(crate) fn coded_from(bytes: Content, accepts: Accepts, smallest: usize) -> Body {
-        let is_worthwhile = smallest > 0 && bytes.bytes().len() >= smallest;
+        let is_worthwhile = smallest > 0 && bytes.len() >= smallest;
         if let Some(coding) = accepts.best().filter(|_| is_worthwhile)
             // Writing to memory does not fail.
-            && let Some(packed) = coding.packed(bytes.bytes())
+            && let Some(packed) = coding.packed(&bytes.whole())
         {
             return Body { packed: Some(coding), ..Body::plain(packed) };
         }
@@ -105,19 +136,26 @@ impl Body {
 
     /// Counts the body in `memory` until the client has taken it.
     pub(crate) fn counted(self, memory: &Arc<Reservation>) -> Result<Body, Error> {
-        memory.resize(match &self.bytes {
-            Content::Written(bytes) => bytes.capacity(),
-            Content::Borrowed(bytes) => bytes.len(),
-        })?;
+        memory.resize(self.bytes.memory())?;
         Ok(Body { memory: Some(memory.clone()), ..self })
     }
 
-    fn into_bytes(self) -> Bytes {
-        match (self.bytes, self.memory) {
-            (Content::Written(bytes), Some(memory)) => Bytes::from_owner(Held { bytes, memory }),
-            (Content::Borrowed(bytes), Some(memory)) => Bytes::from_owner(Held { bytes, memory }),
-            (Content::Written(bytes), None) => Bytes::from(bytes),
-            (Content::Borrowed(bytes), None) => bytes,
+    fn into_pieces(self) -> Pieces {
+        let (pieces, memory) = match (self.bytes, self.memory) {
+            (Content::Written(bytes), Some(memory)) => {
+                return Bytes::from_owner(Held { bytes, memory }).into();
+            }
+            (Content::Written(bytes), memory) => (Pieces::from(Bytes::from(bytes)), memory),
+            (Content::Borrowed(bytes), memory) => (Pieces::from(bytes), memory),
+            (Content::Followed(bytes, others), memory) => {
+                let mut pieces = Pieces::from(Bytes::from(bytes));
+                others.into_iter().for_each(|bytes| pieces.push(bytes));
+                (pieces, memory)
+            }
+        };
+        match memory {
+            Some(memory) => pieces.held(|bytes| Bytes::from_owner(Held { bytes, memory })),
+            None => pieces,
         }
     }
 }
@@ -151,9 +189,9 @@ impl Reply {
         api: bool,
         version: Version,
         used: HeaderMap,
-    ) -> Response<Bytes> {
+    ) -> Response<Pieces> {
         let (packed, described) = (self.body.packed, std::mem::take(&mut self.body.headers));
-        let mut response = Response::new(self.body.into_bytes());
+        let mut response = Response::new(self.body.into_pieces());
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();

@@ -1,11 +1,11 @@
 //! The answer to HTTP on a port that speaks HTTPS.
 
 use super::client_stream::ClientStream;
+use super::pieces::Pieces;
 use super::{Service, Settings, WriteError};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -30,15 +30,11 @@ impl<S: Service> Service for Unencrypted<S> {
         self.settings
     }
 
-    async fn answer(
-        self: Arc<Self>,
-        stream: Arc<ClientStream>,
-        _: Request<Incoming>,
-    ) -> Response<Full<Bytes>> {
+    async fn answer(self: Arc<Self>, stream: Arc<ClientStream>, _: Request<Incoming>) -> Response<Pieces> {
         let _in_hand = stream.begin();
         let write_error: WriteError = S::write_error;
         let (content_type, body) = write_error(MESSAGE);
-        let mut response = Response::new(Full::new(body.into()));
+        let mut response = Response::new(Pieces::from(Bytes::from(body)));
         *response.status_mut() = StatusCode::BAD_REQUEST;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -1,7 +1,7 @@
 //! An inference as a [`Call`]: what REST and gRPC have in common. A [`Form`] has the rest.
 
 use super::served;
-use super::shared_memory::{Regions, SMALL, SharedMemory};
+use super::shared_memory::{ReadInPlace, Regions, SMALL, SharedMemory};
 use crate::auth::Pass;
 use crate::engine::signature::named;
 use crate::error::{Error, Result};
@@ -56,12 +56,14 @@ pub struct Inference<F> {
     form: F,
     /// The regions of shared memory, if there are any.
     shared: Option<Arc<SharedMemory>>,
+    /// What of them the model reads where it is.
+    in_place: ReadInPlace,
 }
 
 impl<F: Form> Inference<F> {
     /// Makes the call of a request for what `spec` names. Its tensors may be in regions of `shared`, if there are any.
     pub fn of(spec: Result<ModelSpec>, form: F, shared: Option<Arc<SharedMemory>>) -> Inference<F> {
-        Inference { spec, form, shared }
+        Inference { spec, form, shared, in_place: ReadInPlace::default() }
     }
 }
 
@@ -100,7 +102,8 @@ impl<F: Form> Call for Inference<F> {
         let _decode = profile::phase(Phase::Decode);
         let spec = self.spec.as_ref().map_err(Error::clone)?;
         let servable = served(server, spec, servable)?;
-        let shared = self.shared.as_ref().map(|shared| shared.of(context.pass.as_ref().map(Pass::name)));
+        let owner = context.pass.as_ref().map(Pass::name);
+        let shared = self.shared.as_ref().map(|shared| shared.of(owner).known_to(&self.in_place));
         self.form.read(server, (spec, servable), shared, context)
     }
 
@@ -119,6 +122,7 @@ impl<F: Form> Call for Inference<F> {
         let Answer::Outputs(outputs) = answer else {
             return Err(Error::internal("The model's answer is of another kind than the request"));
         };
+        self.in_place.check()?;
         self.form.write(server, servable, outputs, context)
     }
 }

@@ -1,9 +1,9 @@
 //! Shared memory for clients on the same machine: they register parts of files in `/dev/shm` as regions, and name a region
 //! in place of an input's data, or for an output's.
 //!
-//! A region is read and written, never mapped: its file belongs to the client, who may shorten it at any time, and a
-//! mapping of what is no longer there ends the process (SIGBUS). What is read goes straight into the tensor's own memory,
-//! so that it is the only copy; a client that changes it meanwhile changes nothing that was checked.
+//! A region is read and written: its file belongs to the client, who may shorten and change it at any time. What is read goes
+//! straight into the tensor's own memory, so that it is the only copy; a client that changes it meanwhile changes nothing
+//! that was checked. A server may be started to have models read some inputs where they are ([`in_place`]).
 //!
 //! Names are confined: a file directly in the folder, regular, no link, and with the prefix that the server was started
 //! with. Where requests show tokens, a region is known to the holder of the one that registered it alone, and as long as it
@@ -15,6 +15,7 @@ use super::parameters::InRegion;
 use super::{refusal, strings};
 use crate::error::{Error, Kind, Result};
 use crate::host::file;
+use crate::host::shared_mapping::SharedMapping;
 use crate::memory::Reservation;
 use crate::tensor::{Aligned, Tensor};
 use arc_swap::ArcSwap;
@@ -26,7 +27,10 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+mod in_place;
 mod key;
+
+pub use in_place::ReadInPlace;
 
 /// The name of the extension.
 pub const EXTENSION: &str = "system_shared_memory";
@@ -48,6 +52,8 @@ const FOLDER: &str = "/dev/shm";
 pub struct SharedMemory {
     /// With which the names of files begin.
     prefix: Box<str>,
+    /// Whether models read inputs where clients have them.
+    in_place: bool,
     /// Replaced whole, so that requests never wait.
     regions: ArcSwap<All>,
     /// Held while they are.
@@ -68,6 +74,8 @@ struct Region {
     /// Device and number of the file, which may be registered more than once.
     identity: (u64, u64),
     is_writable: bool,
+    /// If models read it where it is.
+    mapping: Option<Arc<SharedMapping>>,
 }
 
 /// What is told of a region.
@@ -101,18 +109,25 @@ pub struct NewRegion<'a> {
 pub struct Regions<'a> {
     memory: &'a SharedMemory,
     owner: Option<&'a Arc<str>>,
+    /// Who has to know what is read where it is; without it, everything is copied.
+    in_place: Option<&'a ReadInPlace>,
 }
 
 impl SharedMemory {
     /// Starts without regions. The names of their files have to begin with `prefix`.
     pub fn new(prefix: &str) -> SharedMemory {
         let (regions, changes) = Default::default();
-        SharedMemory { prefix: prefix.trim_start_matches('/').into(), regions, changes }
+        SharedMemory { prefix: prefix.trim_start_matches('/').into(), in_place: false, regions, changes }
+    }
+
+    /// The same, with inputs that models read where clients have them if `in_place`.
+    pub fn read_in_place(self, in_place: bool) -> SharedMemory {
+        SharedMemory { in_place, ..self }
     }
 
     /// Returns the regions of who shows the token `owner`, or none.
     pub fn of<'a>(&'a self, owner: Option<&'a Arc<str>>) -> Regions<'a> {
-        Regions { memory: self, owner }
+        Regions { memory: self, owner, in_place: None }
     }
 
     /// Replaces the regions by what `change` makes of them.
@@ -125,7 +140,12 @@ impl SharedMemory {
     }
 }
 
-impl Regions<'_> {
+impl<'a> Regions<'a> {
+    /// Returns the same, of which `known` gets to know what is read where it is.
+    pub fn known_to(self, known: &'a ReadInPlace) -> Regions<'a> {
+        Regions { in_place: Some(known), ..self }
+    }
+
     /// Registers a region.
     pub fn register(&self, new: &NewRegion<'_>) -> Result<()> {
         if new.name.is_empty() || new.name.len() > LONGEST_NAME {
@@ -196,7 +216,7 @@ impl Regions<'_> {
                 found.len()
             )));
         }
-        Ok(Region {
+        let region = Region {
             name: new.name.to_owned(),
             key: new.key.to_owned(),
             offset: new.offset,
@@ -204,7 +224,9 @@ impl Regions<'_> {
             file,
             identity: (found.dev(), found.ino()),
             is_writable,
-        })
+            mapping: None,
+        };
+        Ok(if self.memory.in_place { region.mapped() } else { region })
     }
 
     /// Forgets region `name`, or all if that is empty. One that is not known is forgotten already. Requests that use it end
@@ -247,6 +269,11 @@ impl Regions<'_> {
             && bytes != placed.bytes
         {
             return Err(refusal::wrong_size(&expected.spec.alias, bytes, placed.bytes));
+        }
+        if let Some(known) = self.in_place
+            && let Some(bytes) = known.take(&placed, expected.spec.dtype)?
+        {
+            return expected.read(bytes, memory);
         }
         memory.grow(placed.bytes)?;
         let mut bytes: Aligned<u8> = Aligned::new(64);

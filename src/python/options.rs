@@ -44,6 +44,7 @@ pub(super) struct CoreOptions {
     open_inference: bool,
     openapi: bool,
     shared_memory: Option<String>,
+    shared_memory_in_place: bool,
     grpc_limits: GrpcLimits,
     rest_timeout_ms: i64,
     cors: bool,
@@ -305,6 +306,7 @@ impl CoreOptions {
             open_inference: self.open_inference,
             openapi: self.openapi,
             shared_memory: self.shared_memory,
+            shared_memory_in_place: self.shared_memory_in_place,
             rest_timeout: u64::try_from(self.rest_timeout_ms)
                 .ok()
                 .filter(|timeout| *timeout > 0)
@@ -343,6 +345,7 @@ impl CoreOptions {
             request_ids: match self.request_ids.as_str() {
                 "off" => RequestIds::Off,
                 "given" => RequestIds::Given,
+                "told" => RequestIds::Told,
                 "all" => RequestIds::All,
                 other => return Err(unknown("request_ids", other)),
             },

@@ -20,9 +20,9 @@ use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 /// Largest body decoded in the thread that read it, in bytes (some 30 µs of work); and largest of those that are borrowed
-/// rather than decoded.
+/// rather than decoded (truth values and strings are looked at).
 const SMALL_BODY: usize = 16 << 10;
-const SMALL_BORROWED: usize = 64 << 10;
+const SMALL_BORROWED: usize = 1 << 20;
 
 /// The header that says which version has answered.
 static VERSION: HeaderName = HeaderName::from_static("x-servable-version");

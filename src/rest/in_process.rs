@@ -5,6 +5,7 @@
 
 use super::{RestService, reply};
 use crate::connections::Connection;
+use crate::http::pieces::Pieces;
 use crate::http::reply::{Refusal, Reply};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
@@ -93,7 +94,8 @@ impl RestService {
                 let options = &self.server.options;
                 Reply::from(refusal).into_response(options, false, Version::HTTP_2, HeaderMap::new())
             }
-        };
+        }
+        .map(Pieces::joined);
         let length = HeaderValue::from(response.body().len());
         response.headers_mut().insert(CONTENT_LENGTH, length);
         if is_head {

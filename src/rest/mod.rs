@@ -36,6 +36,7 @@ use crate::error::{Error, Kind, Result};
 use crate::exchange::{Asked, Exchange, REQUEST_ID};
 use crate::http::body::{self, RequestBody};
 use crate::http::client_stream::{Client, ClientStream};
+use crate::http::pieces::Pieces;
 use crate::http::reply::{Body, Reply};
 use crate::http::{Service, Settings, target};
 use crate::methods::health::{HealthPages, Page, Subject};
@@ -43,12 +44,10 @@ use crate::methods::{Context, ServerState, ask};
 use crate::open_inference::OpenInference;
 use crate::peer::Sender;
 use crate::traffic_split::Keys;
-use bytes::Bytes;
 use call::RestCall;
 use http::header::EXPECT;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Version};
-use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use route::{Otherwise, Post, route};
 use std::future::pending;
@@ -126,7 +125,7 @@ impl RestService {
         stream: &Arc<ClientStream>,
         request: Request<Incoming>,
         pass: Option<Pass>,
-    ) -> Response<Bytes> {
+    ) -> Response<Pieces> {
         let is_modern = request.version() == Version::HTTP_11;
         let client = Some(Client { stream: stream.clone(), is_modern });
         let connection = stream.connection.clone();
@@ -139,13 +138,13 @@ impl RestService {
         &self,
         connection: Arc<Connection>,
         request: Request<Bytes>,
-    ) -> Response<Bytes> {
+    ) -> Response<Pieces> {
         let caller = Caller { connection, stream: None, pass: None, is_admitted: false };
         self.answer_api(caller, request.map(RequestBody::whole)).await
     }
 
     /// Answers a request, whatever HTTP has brought it.
-    async fn answer_caller(&self, client: Caller, request: Request<Incoming>) -> Response<Bytes> {
+    async fn answer_caller(&self, client: Caller, request: Request<Incoming>) -> Response<Pieces> {
         match &self.browsers {
             None => self.answer_api(client, request.map(RequestBody::Arriving)).await,
             // Boxed: a call of gRPC takes some kilobytes, which no other request should have to hold.
@@ -159,10 +158,10 @@ impl RestService {
         browsers: &Browsers,
         client: Caller,
         request: Request<Incoming>,
-    ) -> Response<Bytes> {
+    ) -> Response<Pieces> {
         let leave = browsers.leave(&request);
         let mut response = match browsers.answer(&client.connection, client.stream.as_ref(), request).await {
-            ControlFlow::Break(response) => response,
+            ControlFlow::Break(response) => response.map(Pieces::from),
             ControlFlow::Continue(request) => {
                 self.answer_api(client, request.map(RequestBody::Arriving)).await
             }
@@ -172,7 +171,7 @@ impl RestService {
     }
 
     /// Answers a request to the API.
-    async fn answer_api(&self, mut client: Caller, request: Request<RequestBody>) -> Response<Bytes> {
+    async fn answer_api(&self, mut client: Caller, request: Request<RequestBody>) -> Response<Pieces> {
         let (head, body) = request.into_parts();
         let path = target::of(&head.uri);
         let exchange = begin(&self.server, &client, &head, path);
@@ -247,13 +246,13 @@ impl Service for RestService {
         self: Arc<Self>,
         stream: Arc<ClientStream>,
         request: Request<Incoming>,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<Pieces> {
         let _in_hand = stream.begin();
         let is_modern = request.version() == Version::HTTP_11;
         let connection = stream.connection.clone();
         let stream = Some(Client { stream: stream.clone(), is_modern });
         let client = Caller { connection, stream, pass: None, is_admitted: false };
-        self.answer_caller(client, request).await.map(Full::new)
+        self.answer_caller(client, request).await
     }
 
     fn write_error(message: &str) -> (&'static str, Vec<u8>) {
@@ -331,7 +330,8 @@ async fn call(
         entry.names(&post.name);
     }
     let memory = Arc::new(client.connection.reserve());
-    let body = match body::read(body, &server.options, &memory).await {
+    // Whatever has numbers as they are has them at a multiple of the engines' alignment from its start.
+    let body = match body::read(body, &server.options, &memory, 0).await {
         Ok(body) => body,
         Err(unread) => {
             if let Some(limit) = unread.limit() {

@@ -2,6 +2,7 @@
 
 use super::{Caller, RestService, reply};
 use crate::connections::Connection;
+use crate::http::pieces::Pieces;
 use crate::http::reply::{Refusal, Reply};
 use crate::http2::flood::Floods;
 use crate::http2::limits::ConnectionLimits;
@@ -39,7 +40,7 @@ impl RestOverHttp2 {
 }
 
 impl http2::Service for RestOverHttp2 {
-    type Body = WholeBody;
+    type Body = WholeBody<Pieces>;
 
     fn settings(&self) -> http2::Settings<'_> {
         http2::Settings { limits: &self.limits, floods: &self.floods, dated: true }
@@ -49,7 +50,7 @@ impl http2::Service for RestOverHttp2 {
         self: Arc<Self>,
         request: Request<Incoming>,
         client: &Arc<Connection>,
-    ) -> Response<WholeBody> {
+    ) -> Response<WholeBody<Pieces>> {
         let (is_head, headers) = (request.method() == Method::HEAD, request.headers());
         let too_large = header_bytes(headers) > self.limits.max_header_bytes as usize;
         let response = if too_large || headers.len() > MAX_FIELDS {
@@ -66,7 +67,7 @@ impl http2::Service for RestOverHttp2 {
 }
 
 /// Leaves out the body of an answer to HEAD, which HTTP/1.1 does by itself.
-fn without_body(response: Response<bytes::Bytes>) -> Response<WholeBody> {
+fn without_body(response: Response<Pieces>) -> Response<WholeBody<Pieces>> {
     let (mut head, body) = response.into_parts();
     head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     Response::from_parts(head, WholeBody::default())

@@ -6,7 +6,7 @@
 //! Nothing is lost by it when there is nothing else to do: the next round follows at once.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError};
 use std::task::ready;
 use std::time::Duration;
@@ -40,9 +40,9 @@ impl Default for Newcomers {
 }
 
 impl Newcomers {
-    /// Serves a new connection: the first [`STEPS`] polls of `connection` wait for their turns.
-    pub(super) async fn serve<F: Future>(&self, connection: F) -> F::Output {
-        let mut connection = pin!(connection);
+    /// Serves a new connection: the first [`STEPS`] polls of `connection` wait for their turns. It stays where it is, as it is
+    /// large.
+    pub(super) async fn serve<F: Future>(&self, mut connection: Pin<&mut F>) -> F::Output {
         let mut waiting = STEPS;
         let mut turn = pin!(Some(self.left.acquire_many(STEP)));
         poll_fn(|cx| {
@@ -126,7 +126,7 @@ mod tests {
                     served.set(served.get() + 1);
                     advance(long).await;
                 };
-                newcomers.serve(connection).await;
+                newcomers.serve(pin!(connection)).await;
             });
         }
         let (mut most, mut rounds) = (0, 0);
@@ -163,10 +163,11 @@ mod tests {
     async fn who_waits_for_its_turn_can_leave() {
         let newcomers = Newcomers::default();
         newcomers.left.forget_permits(ROUND[0] as usize);
-        let waits = newcomers.serve(async {});
+        let connection = pin!(async {});
+        let waits = newcomers.serve(connection);
         assert!(tokio::time::timeout(Duration::from_secs(1), waits).await.is_err(), "nothing is left");
         newcomers.left.add_permits(STEP as usize);
-        newcomers.serve(async {}).await;
+        newcomers.serve(pin!(async {})).await;
     }
 
     proptest! {

@@ -270,6 +270,20 @@ def test_only_identifiers_that_clients_sent_are_returned_without_a_log() -> None
         assert predict(served, "nobody", GOOD, X_Request_Id="d").headers["x-request-id"] == "d"
 
 
+def test_of_requests_that_are_not_logged_no_identifiers_are_made(tmp_path: Path) -> None:
+    """Those that clients sent are returned all the same."""
+    file = tmp_path / "access.log"
+    for ids, made in (("auto", False), ("all", True)):
+        flags = ALL, JSON, to(file), "--access_log_sample=0", f"--request_ids={ids}"
+        with serving(HALF, WITH_GRPC, *flags) as served, Stub(served) as stub:
+            request = floats_request("half_plus_two", 1.0)
+            assert ("x-request-id" in predict(served, "half_plus_two", GOOD).headers) == made
+            assert ("x-request-id" in grpc_call(stub.channel, request)) == made
+            assert predict(served, "half_plus_two", GOOD, X_Request_Id="a").headers["x-request-id"] == "a"
+            assert grpc_call(stub.channel, request, ("x-request-id", "b"))["x-request-id"] == "b"
+    assert not file.read_text()
+
+
 def test_the_drop_in_replies_as_tensorflow_serving_unless_asked(tmp_path: Path) -> None:
     """Also over a Unix socket, whose clients have no address."""
     path, file = tmp_path / "socket", tmp_path / "access.log"

@@ -252,6 +252,33 @@ def test_a_file_that_shrinks_or_vanishes_is_survived(client: Client) -> None:
         assert client.infer(place("r", 40), count=10)["data"] == ANSWER[:10].tolist()
 
 
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_floats_are_read_where_they_are_if_that_is_asked_for(protocol: str) -> None:
+    flags = FLAG, "--shared_memory_in_place"
+    with (
+        serving(MODELS / "half_plus_two", WITH_GRPC, *flags) as served,
+        shared("place", bytes(1 << 20)) as path,
+    ):
+        client = Client(served, protocol)
+        assert client.register("r", key(path), 1 << 20) is None
+        here = place("r", 400, 4096)
+        for values in (VALUES, VALUES + 1):
+            with path.open("r+b") as file:
+                file.seek(4096)
+                file.write(values.tobytes())
+            assert client.infer(here)["data"] == (values / 2 + 2).tolist()
+            # The answer takes the place of the input.
+            assert client.infer(here, here)["parameters"]["shared_memory_region"] == "r"
+            assert client.infer(here)["data"] == ((values / 2 + 2) / 2 + 2).tolist()
+        os.truncate(path, 0)
+        for _ in range(2):
+            refused = client.infer(here)
+            assert isinstance(refused, tuple) and "become shorter" in refused[1], refused
+        os.truncate(path, 1 << 20)
+        assert client.unregister("r") is client.register("r", key(path), 1 << 20) is None
+        assert client.infer(here)["data"] == [2.0] * 100
+
+
 def test_there_is_a_limit_to_regions(client: Client) -> None:
     with shared("many", bytes(8)) as path:
         refused = [client.register(str(index), key(path), 8) for index in range(129)]

@@ -236,7 +236,7 @@ def test_the_access_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ("flags", "expected"),
     [
         ((), ("off", "given")),
-        (("--access_log=errors",), ("off", "all")),
+        (("--access_log=errors",), ("off", "told")),
         (("--request_ids=auto",), ("given", "given")),
         (("--request_ids=off", "--access_log=all"), ("off", "off")),
         (("--request_ids=all",), ("all", "all")),

@@ -332,6 +332,15 @@ _REQUESTS = (
         "/PREFIX; *: any",
         own=True,
     ),
+    Flag(
+        "shared_memory_in_place",
+        "bool",
+        False,
+        "requests",
+        "has models read floats in shared memory where clients have them, without a copy; who may register "
+        "files can then change them while a model computes",
+        own=True,
+    ),
     Flag("enable_profiler", "bool", True, "requests", "tensorflow.ProfilerService on the gRPC port"),
     Flag(
         "profile_folder",
@@ -828,10 +837,11 @@ _LOGS = (
         "off",
         "logs",
         "which identifiers are returned as X-Request-Id, and as metadata x-request-id over gRPC: those that "
-        "clients sent (given), or also made ones (all); auto: all with an access log, otherwise given",
+        "clients sent (given), also ones that are made for requests that are logged or traced (told), or for "
+        "all (all); auto: told with an access log, otherwise given",
         serve_default="auto",
         own=True,
-        choices=("auto", "off", "given", "all"),
+        choices=("auto", "off", "given", "told", "all"),
     ),
     Flag(
         "payload_log_dir",

@@ -230,6 +230,7 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         open_inference=arguments.boolean("open_inference_protocol"),
         openapi=arguments.boolean("openapi"),
         shared_memory=shared_memory(arguments),
+        shared_memory_in_place=arguments.boolean("shared_memory_in_place"),
         grpc_limits=_grpc_limits(arguments),
         rest_timeout_ms=arguments.integer("rest_api_timeout_in_ms"),
         cors=arguments.boolean("rest_api_enable_cors_support"),
@@ -293,7 +294,7 @@ def _request_ids(arguments: Arguments) -> str:
     which = arguments.text("request_ids")
     if which != "auto":
         return which
-    return "given" if arguments.text("access_log") == "off" else "all"
+    return "given" if arguments.text("access_log") == "off" else "told"
 
 
 def _load_options(arguments: Arguments, environment: Mapping[str, str]) -> LoadOptions:

@@ -197,7 +197,8 @@ class CoreOptions:
     console: the web page, and the history of traffic that it tells; ``nowhere``, at the ``administration``'s
     address, or ``everywhere``: on the REST port, too.
     max_memory_in_flight: bytes that all requests together may hold. profile_folder: where clients may
-    have profiles stored, None for nowhere. request_ids: which are returned; ``off``, ``given`` or ``all``.
+    have profiles stored, None for nowhere. request_ids: which are returned; ``off``, ``given``, ``told`` or
+    ``all``.
     payload_file_bytes, payload_file_seconds: size and age at which a file of a payload log is followed by
     another.
     """
@@ -213,6 +214,7 @@ class CoreOptions:
     open_inference: bool = False
     openapi: bool = False
     shared_memory: str | None = None
+    shared_memory_in_place: bool = False
     grpc_limits: GrpcLimits = field(default_factory=GrpcLimits)
     rest_timeout_ms: int = 30000
     cors: bool = False

@@ -53,7 +53,7 @@ fn signature() -> Signature {
     Signature {
         name: "serving_default".into(),
         method_name: String::new(),
-        inputs: vec![spec("b", DType::UInt8), spec("s", DType::String)],
+        inputs: vec![spec("b", DType::UInt8), spec("s", DType::String), spec("f", DType::Float)],
         outputs: vec![spec("p", DType::UInt8), spec("q", DType::UInt8)],
         defaults: BTreeMap::new(),
     }
@@ -75,7 +75,11 @@ fn read_into(
     memory: &Reservation,
 ) -> Result<Tensor> {
     let signature = signature();
-    let datatype = if input == "b" { "UINT8" } else { "BYTES" };
+    let datatype = match input {
+        "b" => "UINT8",
+        "f" => "FP32",
+        _ => "BYTES",
+    };
     let expected = Inputs::new("m", &signature).expect(input, datatype, &[count])?;
     regions.read(place, expected, memory)
 }
@@ -182,6 +186,35 @@ fn what_vanishes_or_shrinks_is_told_and_survived() {
     std::fs::remove_file(&file.path).unwrap();
     assert_eq!(read(regions, &at("r", 0, 1)).unwrap(), [7]);
     assert!(register(regions, "new", &file.key(), 0, 1).is_err());
+}
+
+#[test]
+fn floats_may_be_read_where_they_are() {
+    let file = Shared::new(&[0; 8192]);
+    let (memory, known) = (SharedMemory::new("").read_in_place(true), ReadInPlace::default());
+    register(memory.of(None), "r", &file.key(), 64, 8128).unwrap();
+    let regions = memory.of(None).known_to(&known);
+    let held = Reservation::new(Account::new(Budget::new(1 << 20)));
+    let [one, other] = ["f", "b"].map(|input| {
+        let count = if input == "f" { 2 } else { 8 };
+        read_into(regions, input, &at("r", 64, 8), count, &held).unwrap()
+    });
+    let copied = read_into(memory.of(None), "f", &at("r", 64, 8), 2, &held).unwrap();
+    assert_eq!((held.bytes(), one.bytes().as_ptr() as usize % 64), (16, 0), "only copies are counted");
+    OpenOptions::new().write(true).open(&file.path).unwrap().write_all_at(&[1; 8], 128).unwrap();
+    assert_eq!((one.bytes(), other.bytes(), copied.bytes()), (&[1; 8][..], &[0; 8][..], &[0; 8][..]));
+    known.check().unwrap();
+    file.cut(0);
+    assert_eq!(one.bytes(), [0; 8]);
+    for error in [known.check().unwrap_err(), read_into(regions, "f", &at("r", 0, 8), 2, &held).unwrap_err()]
+    {
+        assert!(error.message.contains("its file has become shorter"), "{error}");
+    }
+    // Registered again, it is as new.
+    file.cut(8192);
+    memory.of(None).unregister("r");
+    register(memory.of(None), "r", &file.key(), 0, 8192).unwrap();
+    assert_eq!(read_into(regions, "f", &at("r", 0, 8), 2, &held).unwrap().bytes(), [0; 8]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::elements::{self, Elements};
 use super::literal::{Described, describe};
 use crate::error::{Error, Result};
 use crate::memory::Reservation;
-use crate::tensor::{DType, Shape, Strings, Tensor, element_count, is_representable};
+use crate::tensor::{DType, Data, Shape, Strings, Tensor, element_count, is_representable};
 use bytes::Bytes;
 use std::fmt::Write as _;
 
@@ -135,6 +135,14 @@ impl<'t> File<'t> {
             None => self.tensor.bytes().len(),
         };
         elements.checked_add(self.header.len())
+    }
+
+    /// Returns everything before the elements, and these from where they lie; `None` for strings, which lie otherwise there.
+    pub fn borrowed(&self) -> Option<(Vec<u8>, Bytes)> {
+        match self.tensor.data() {
+            Data::Numbers(elements) => Some((self.header.clone(), elements.clone())),
+            Data::Strings(_) => None,
+        }
     }
 
     /// Appends it.

@@ -2,6 +2,7 @@
 
 use crate::config::NonUtf8;
 use crate::error::{Error, Kind, Result};
+use crate::http::reply::WORTH_BORROWING;
 use crate::json::writer::Writer;
 use crate::memory::Reservation;
 use crate::open_inference::metadata::datatype_of;
@@ -10,7 +11,8 @@ use crate::open_inference::shared_memory::Placed;
 use crate::open_inference::strings;
 use crate::parallel::Spare;
 use crate::rest::encode::{LONGEST_REPLY, flat};
-use crate::tensor::{Aligned, DType, Tensor};
+use crate::tensor::{Aligned, DType, Data, Tensor};
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 /// What an answer repeats of its request, and the form in which it is wanted.
@@ -37,6 +39,8 @@ pub struct Written {
     pub bytes: Vec<u8>,
     /// The length of the JSON, if binary data may follow.
     pub json: Option<usize>,
+    /// The rest of the binary data, which is not copied.
+    pub borrowed: Vec<Bytes>,
 }
 
 /// One output, as it is told.
@@ -66,7 +70,8 @@ pub fn infer(
     // One copy at a time.
     let copy = told.iter().map(copied).max().unwrap_or(0);
     memory.grow(length.saturating_add(copy))?;
-    let mut out = Writer::with_room(length);
+    let not_copied: usize = borrowed(&told).filter_map(|one| one.binary).sum();
+    let mut out = Writer::with_room(length - not_copied);
     (out.non_utf8, out.compact) = (form.non_utf8, true);
     out.raw(b"{\"model_name\":");
     out.string(form.model.as_bytes());
@@ -86,16 +91,35 @@ pub fn infer(
     }
     out.raw(b"]}");
     if told.iter().all(|one| one.binary.is_none()) {
-        return Ok(Written { bytes: out.finish(), json: None });
+        return Ok(Written { bytes: out.finish(), json: None, borrowed: Vec::new() });
     }
     let json = out.written().len();
-    for one in told.iter().filter(|one| one.binary.is_some()) {
+    for one in in_binary(&told).take_while(is_copied) {
         match one.tensor.as_strings() {
             Some(strings) => strings::write(strings, |piece| out.raw(piece)),
             None => out.long(one.tensor.bytes()),
         }
     }
-    Ok(Written { bytes: out.finish(), json: Some(json) })
+    let borrowed = borrowed(&told).map(|one| match one.tensor.data() {
+        Data::Numbers(bytes) => bytes.clone(),
+        Data::Strings(strings) => strings::encoded(strings).into(),
+    });
+    Ok(Written { json: Some(json), borrowed: borrowed.collect(), bytes: out.finish() })
+}
+
+/// Returns those of `told` that are in binary form, in their order.
+fn in_binary<'t, 'a>(told: &'t [Told<'a>]) -> impl Iterator<Item = &'t Told<'a>> {
+    told.iter().filter(|one| one.binary.is_some())
+}
+
+/// Returns whether the binary form of an output is copied after the JSON, if those before it are.
+fn is_copied(one: &&Told<'_>) -> bool {
+    one.binary.is_some_and(|bytes| bytes < WORTH_BORROWING)
+}
+
+/// Returns those of `told` whose binary form is sent from where it lies: the first large one, and all after it.
+fn borrowed<'t, 'a>(told: &'t [Told<'a>]) -> impl Iterator<Item = &'t Told<'a>> {
+    in_binary(told).skip_while(is_copied)
 }
 
 fn told<'a>(

@@ -188,7 +188,7 @@ impl Asked<'_> {
 
     /// Reads a body whose binary data begin at `offset`.
     async fn read(&self, body: RequestBody, memory: &Reservation, offset: usize) -> Result<Bytes, Unread> {
-        let read = body::read_aligned(body, &self.server.options, memory, offset).await;
+        let read = body::read(body, &self.server.options, memory, offset).await;
         if let Some(limit) = read.as_ref().err().and_then(Unread::limit) {
             self.client.connection.reached(limit);
         }

@@ -42,7 +42,7 @@ fn tensors_are_flat_lists_in_json() {
         ("2", Tensor::strings(vec![2], [&b"a"[..], b"\xff"].iter().collect())),
         ("3", floats(&[0, 3], &[])),
     ];
-    let Written { bytes, json } =
+    let Written { bytes, json, .. } =
         written(&std::array::from_fn::<_, 4, _>(|_| OfOutput::default()), false, &outputs);
     let expected = concat!(
         r#"{"model_name":"m","model_version":"1","outputs":["#,
@@ -62,7 +62,7 @@ fn binary_tensors_follow_in_order() {
         ("1", floats(&[1], &[1.0])),
         ("2", floats(&[1], &[2.0])),
     ];
-    let Written { bytes, json } = written(&[said(None), said(Some(false)), said(None)], true, &outputs);
+    let Written { bytes, json, .. } = written(&[said(None), said(Some(false)), said(None)], true, &outputs);
     let (text, binary) = bytes.split_at(json.unwrap());
     let expected = concat!(
         r#"{"model_name":"m","model_version":"1","outputs":["#,
@@ -71,6 +71,24 @@ fn binary_tensors_follow_in_order() {
         r#"{"name":"2","datatype":"FP32","shape":[1],"parameters":{"binary_data_size":4}}]}"#,
     );
     assert_eq!((std::str::from_utf8(text).unwrap(), binary), (expected, &b"\x02\0\0\0ab\0\0\0\x40"[..]));
+}
+
+#[test]
+fn what_is_large_is_not_copied_nor_what_follows_it() {
+    let large = floats(&[2, 4096], &[1.5; 8192]);
+    let outputs = [
+        ("0", floats(&[1], &[1.0])),
+        ("1", large.clone()),
+        ("2", Tensor::strings(vec![1], ["ab"].iter().collect())),
+        ("3", floats(&[1], &[2.0])),
+    ];
+    let Written { bytes, json, borrowed } = written(&vec![OfOutput::default(); 4], true, &outputs);
+    let (text, binary) = bytes.split_at(json.unwrap());
+    assert!(std::str::from_utf8(text).unwrap().contains(r#""binary_data_size":32768"#));
+    assert_eq!(binary, b"\0\0\x80\x3f");
+    assert_eq!((borrowed.len(), borrowed[0].as_ptr()), (3, large.bytes().as_ptr()));
+    assert_eq!(borrowed[0].len(), 32768);
+    assert_eq!((&borrowed[1][..], &borrowed[2][..]), (&b"\x02\0\0\0ab"[..], &b"\0\0\0\x40"[..]));
 }
 
 #[test]
