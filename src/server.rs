@@ -29,6 +29,7 @@ use crate::http2;
 use crate::memory::{self, Account, Budget};
 use crate::methods::ServerState;
 use crate::methods::changes::Changes;
+use crate::methods::demand::Demand;
 use crate::methods::exposition;
 use crate::methods::health::HealthPages;
 use crate::methods::record::Recorder;
@@ -110,6 +111,7 @@ impl Server {
         let access = options.access.as_ref().map(open_access_log).transpose()?.map(Arc::new);
         let telemetry = options.telemetry.clone();
         let known = Arc::new(OnceLock::new());
+        let demand = options.lazy_load.then(Demand::default);
         let traces = telemetry.as_ref().and_then(|settings| begin_traces(settings, metrics.as_ref(), &known));
         let state = Arc::new(ServerState {
             registry: Registry::default(),
@@ -121,6 +123,7 @@ impl Server {
             access,
             traces,
             changes: Changes::default(),
+            demand,
         });
         let own = Arc::downgrade(&state);
         let observe = move || own.upgrade().and_then(|state| exposition::points(&state));

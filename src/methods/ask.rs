@@ -8,11 +8,13 @@ use super::{Answer, Context, ModelSpec, Plan, Reading, Request, ServerState};
 use crate::auth::Need;
 use crate::error::{Error, Result, guarded};
 use crate::metrics::Protocol;
+use crate::profile::Phase;
 use crate::servable::{self, Servable};
 use crate::tensor::Tensor;
 use bytes::Bytes;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Most bytes of outputs that are encoded in the thread that read the call (some 100 µs of work).
 const SMALL_OUTPUTS: usize = 16 << 10;
@@ -100,7 +102,15 @@ pub async fn ask<C: Call>(
 /// What waits for other threads is boxed: that costs little beside such a wait, and keeps the call's future small.
 async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Context) -> Result<C::Reply> {
     let checked = allowed(server, &call, &context).and_then(|()| call.check(server, &context));
-    let servable = call.spec().and_then(|spec| server.registry.resolve(&spec.name, &spec.choice));
+    let mut servable = call.spec().and_then(|spec| server.registry.resolve(&spec.name, &spec.choice));
+    if servable.is_err()
+        && server.demand.is_some()
+        && checked.is_ok()
+        && let Ok(spec) = call.spec()
+    {
+        // Boxed: no other request should have to hold it.
+        servable = Box::pin(loaded(server, spec, &context)).await;
+    }
     let here = decodes_here(&call, &servable);
     if !here || checked.is_err() || servable.is_err() {
         observer::assign_call(server, &call, servable.as_deref(), &context);
@@ -132,6 +142,14 @@ async fn answer<C: Call>(server: &Arc<ServerState>, mut call: C, context: Contex
         return Box::pin(guarded(|| planned.submit())?.answer(server)).await;
     }
     Box::pin(planned.queue(server)).await
+}
+
+/// Waits for a version that is loaded on demand: that is time in a queue.
+async fn loaded(server: &ServerState, spec: &ModelSpec, context: &Context) -> Result<Arc<Servable>> {
+    context.enter(Phase::Queue, Instant::now());
+    let servable = server.loaded(&spec.name, &spec.choice).await;
+    context.enter(Phase::Decode, Instant::now());
+    servable
 }
 
 /// Refuses a call that its token is not for. One that names no model is refused for that.

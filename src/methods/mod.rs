@@ -5,6 +5,7 @@ mod ask;
 pub mod bind;
 pub mod changes;
 mod debug_text;
+pub mod demand;
 pub mod examples;
 pub mod exposition;
 pub mod health;
@@ -30,7 +31,9 @@ use crate::exchange::Observers;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
 use crate::telemetry::Traces;
+use crate::servable::Servable;
 use changes::Changes;
+use demand::Demand;
 use record::Recorder;
 use std::sync::Arc;
 
@@ -54,9 +57,21 @@ pub struct ServerState {
     pub traces: Option<Arc<Traces>>,
     /// The changes of what is served that clients have asked for.
     pub changes: Changes,
+    /// The loads that requests wait for; `None` if all models are loaded from the beginning.
+    pub demand: Option<Demand>,
 }
 
 impl ServerState {
+    /// Returns the version that a request is for, like [`Registry::resolve`]; waits for one that is loaded on demand. Whoever
+    /// asks has to have checked that the client may.
+    pub async fn loaded(&self, name: &str, choice: &VersionChoice) -> Result<Arc<Servable>> {
+        let found = self.registry.resolve(name, choice);
+        match &self.demand {
+            Some(demand) if found.is_err() => demand.wait(&self.registry, name, choice).await,
+            _ => found,
+        }
+    }
+
     /// Returns who wants to know of requests.
     pub fn observers(&self) -> Observers<'_> {
         Observers {
@@ -87,6 +102,7 @@ impl ServerState {
 impl ServerState {
     /// A server without models and metrics.
     pub(crate) fn for_tests(options: Options) -> ServerState {
+        let demand = options.lazy_load.then(Demand::default);
         ServerState {
             registry: Registry::default(),
             scheduler: Scheduler::with_slots(1),
@@ -97,6 +113,7 @@ impl ServerState {
             access: None,
             traces: None,
             changes: Changes::default(),
+            demand,
         }
     }
 }

@@ -154,6 +154,7 @@ fn serving(
         access: None,
         traces: None,
         changes: crate::methods::changes::Changes::default(),
+        demand: None,
     })
 }
 
