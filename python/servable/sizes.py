@@ -13,8 +13,9 @@ _UNITS = {"": 1, "B": 1} | {
 
 def parse_size(text: str) -> int:
     """Parses ``1500000``, ``1.5GB`` (powers of 1000) or ``2GiB`` (powers of 1024). Raises ``ValueError``."""
-    number = text.rstrip("BKMGTikmgt").rstrip()
-    unit = text.strip()[len(number) :].strip()
+    stripped = text.strip()
+    number = stripped.rstrip("BKMGTikmgt").rstrip()
+    unit = stripped[len(number) :].strip()
     if unit not in _UNITS or not number.replace(".", "", 1).isdecimal() or not number.isascii():
         raise ValueError(f"expected a size such as 500MB or 2GiB, got {text!r}")
     return int(float(number) * _UNITS[unit])

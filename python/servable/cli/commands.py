@@ -119,7 +119,7 @@ LIST = (
         "models",
         "manage",
         "",
-        ("list models, versions, states",),
+        ("list models, versions, states; models prefetch NAME...:", "load what is loaded on demand"),
         "models",
         "models",
         (("", "models_parser"),),

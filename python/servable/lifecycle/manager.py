@@ -183,9 +183,8 @@ class Manager:
         """Has the latest version of ``name`` loaded, if it is loaded on demand; does not wait for that."""
         with self._changed:
             model = self._models.by_name.get(name)
-            versions = [] if model is None or self._demand is None else model.sleeping()
-            if versions:
-                self._ask(name, versions[-1])
+            if model is not None and self._demand is not None:
+                self._demand.hint(model, self._reconciler)
 
     def rest(self, name: str, version: int) -> bool:
         """Unloads a version to make room for others, unless it is pinned, or somebody waits for it or holds it.

@@ -27,7 +27,7 @@ class Model:
     """One model.
 
     wanted: the last announcement; None before the first. demanded: versions that somebody waits for. failures:
-    of versions that are loaded on demand, in a row.
+    of versions that are loaded on demand: how many in a row, and when requests try again.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Model:
     missing: bool = False
     versions: dict[int, Version] = field(default_factory=dict)
     demanded: set[int] = field(default_factory=set)
-    failures: dict[int, int] = field(default_factory=dict)
+    failures: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def wants(self, version: int) -> bool:
         """True if the last announcement wants it, whether or not the loop has processed that."""

@@ -76,6 +76,13 @@ class OnDemand:
         model.demanded.add(version)
         self._models.touch(name)
 
+    def hint(self, model: Model, reconciler: Reconciler) -> None:
+        """Has the latest version of a model loaded, unless its load has just failed."""
+        sleeping = model.sleeping()
+        _, until = model.failures.get(sleeping[-1], (0, 0.0)) if sleeping else (0, 0.0)
+        if sleeping and until <= self._models.clock():
+            self.demand(model.name, sleeping[-1], reconciler)
+
     def settle(self, model: Model) -> None:
         """Tells those who wait for versions of a model what became of them."""
         for version in sorted(model.demanded):
@@ -87,9 +94,9 @@ class OnDemand:
                 model.failures.pop(version, None)
                 self._core.demand_loaded(model.name, version)
             elif known.condition.has_failed and known.condition.error is not None:
-                failures = model.failures.get(version, 0) + 1
-                model.failures[version] = failures
+                failures = model.failures.get(version, (0, 0.0))[0] + 1
                 pause = pause_after(failures)
+                model.failures[version] = failures, self._models.clock() + pause
                 self._fail(model, version, _failed(model.name, version, known.condition.error, pause), pause)
             else:
                 continue

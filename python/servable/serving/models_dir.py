@@ -33,13 +33,11 @@ class ModelsDir:
         discovery: Discovery,
         manager: Manager,
         poll_seconds: float | None,
-        surrounded: Callable[[Callable[[], None]], None] = lambda change: change(),
     ) -> None:
         self._place = place
         self._discovery = discovery
         self._manager = manager
         self._poll_seconds = poll_seconds
-        self._surrounded = surrounded
         self._found: dict[str, ModelConfig] = {}
         self._said = ""
 
@@ -48,7 +46,7 @@ class ModelsDir:
         try:
             found = self._discovery.look()
             if found != self._found:
-                self._surrounded(lambda: self._change(found))
+                self._change(found)
                 self._found = found
             if self._said:
                 self._said = ""
