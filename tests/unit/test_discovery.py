@@ -102,6 +102,7 @@ class Place:
 
 
 def test_what_is_new_is_added_and_what_is_gone_removed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "servable.models_dir")
     manager = Manager(FakeCore(), HandSource(), Events(), options=LifecycleOptions())
     place = Place()
     models = ModelsDir("/models", place, manager, 1.0)

@@ -21,6 +21,10 @@ WINDOW = 0.1
 """The window's share of the budget."""
 HALF_LIFE = 600.0
 """Seconds in which uses count half."""
+MARGIN = 1.1
+"""By how much more something has to be used than what it pushes out: otherwise versions that are used equally often,
+one after the other, would all push out each other before they are used again.
+"""
 LEAST = 1 / 16
 """Below this a frequency is forgotten, if many are known."""
 KNOWN = 4096
@@ -131,7 +135,7 @@ class Residency:
         victim = _longest_idle(main, residents)
         if victim is None:
             return candidate
-        if self._frequencies.of(candidate, now) > self._frequencies.of(victim, now):
+        if self._frequencies.of(candidate, now) > MARGIN * self._frequencies.of(victim, now):
             self._main.add(candidate)
             return victim
         return candidate
