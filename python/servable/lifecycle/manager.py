@@ -38,6 +38,9 @@ PATIENCE = 30.0
 LAST_LOADS_SECONDS = 2.0
 """Seconds that shutdown waits for loads in progress."""
 
+TELL_SECONDS = 0.01
+"""Least time between two moments at which those who wait are told of changes: they may look at all models."""
+
 GLANCE_SECONDS = 0.5
 """Seconds between two looks at whether whoever waits for a change has given up."""
 
@@ -354,17 +357,22 @@ class Manager:
     # ---- the loop
 
     def _loop(self) -> None:
-        models = self._models
+        models, told_at, tells = self._models, 0.0, False
         while True:
             with self._changed:
-                models.woken.wait_for(lambda: models.stopping or models.touched, self._until_next_time())
+                pause = TELL_SECONDS if tells else self._until_next_time()
+                models.woken.wait_for(lambda: models.stopping or models.touched, pause)
                 if models.stopping:
                     return
                 self._follow_time()
                 for name in models.take_touched():
                     self._follow(name)
                     self._note_time(name)
-                self._changed.notify_all()
+                now = time.monotonic()
+                tells = now - told_at < TELL_SECONDS
+                if not tells:
+                    told_at = now
+                    self._changed.notify_all()
 
     def _until_next_time(self) -> float | None:
         times = self._times.values()
