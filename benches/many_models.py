@@ -1,13 +1,13 @@
-"""Thousands of models on one machine: how fast a server of them starts, what each takes, and how it does under
-traffic that asks few of them often and most of them rarely.
+"""Thousands of models on one machine: how fast a server of them starts, what each takes, and how it does
+under traffic that asks few of them often and most of them rarely.
 
     python benches/many_models.py start [--models 10000]
     python benches/many_models.py traffic [--models 1000] [--rooms 0.1 0.3 1.0] [--requests 5000]
 
 ``start``: seconds until a server knows all models of a folder, and the memory of each while none is loaded.
-``traffic``: requests by Zipf's law over REST, one client after another's answer, within budgets for a share of all
-models: the share of requests whose model was loaded, and how long requests took. Prints Markdown, which
-docs/many-models.md has. The models are links to one small model, as what is measured is not its size.
+``traffic``: requests by Zipf's law over REST, one client after another's answer, within budgets for a share
+of all models: the share of requests whose model was loaded, and how long requests took. Prints Markdown,
+which docs/many-models.md has. The models are links to one small model, as what is measured is not its size.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def traffic(options: argparse.Namespace, scratch: Path) -> None:
         connection.close()
         ask(http.client.HTTPConnection("127.0.0.1", port), 0)
         one = all_ / 21
-    print(f"Each model takes {one / 1e6:.2f} MB; Zipf, s = {options.exponent:g}; {options.clients} clients.\n")
+    print(
+        f"Each model takes {one / 1e6:.2f} MB; Zipf, s = {options.exponent:g}; {options.clients} clients.\n"
+    )
     print("| room for | budget, MB | loaded at the end | hit rate | p50, ms | p90, ms | p99, ms | unloads |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for room in options.rooms:
@@ -150,7 +152,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("what", choices=["start", "traffic"])
     parser.add_argument("--models", type=int)
-    parser.add_argument("--rooms", type=float, nargs="+", default=[0.1, 0.3, 1.0], help="shares of all models")
+    parser.add_argument(
+        "--rooms", type=float, nargs="+", default=[0.1, 0.3, 1.0], help="shares of all models"
+    )
     parser.add_argument("--exponent", type=float, default=1.0)
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--requests", type=int, default=4000)

@@ -64,7 +64,7 @@ TRACES: dict[str, Callable[[int, float], Trace]] = {
 class Memory:
     """A simulated memory; sizes differ by a factor of four."""
 
-    def __init__(self, residency: Residency, models: int) -> None:
+    def __init__(self, residency: Residency[int], models: int) -> None:
         chance = random.Random(5)
         self.sizes = [chance.randint(50, 200) for _ in range(models)]
         self._residency = residency
@@ -80,14 +80,13 @@ class Memory:
                 leaving = self._residency.leaves(residents, self.sizes[model], now)
                 if leaving is None:
                     break
-                assert isinstance(leaving, int)
                 del self._used[leaving]
                 self._residency.left(leaving)
         self._used[model] = now
         return hit
 
 
-def hit_rate(residency: Residency, models: int, trace: Trace, requests: int) -> float:
+def hit_rate(residency: Residency[int], models: int, trace: Trace, requests: int) -> float:
     """Returns the share of hits, after a tenth of the requests."""
     memory, hits, warm = Memory(residency, models), 0, requests // 10
     for count, model in enumerate(itertools.islice(trace, requests)):
@@ -105,7 +104,9 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--models", type=int, default=1000)
-    parser.add_argument("--room", type=float, nargs="+", default=[0.05, 0.1, 0.3], help="shares of all models")
+    parser.add_argument(
+        "--room", type=float, nargs="+", default=[0.05, 0.1, 0.3], help="shares of all models"
+    )
     parser.add_argument("--exponents", type=float, nargs="+", default=[0.7, 0.9, 1.1])
     parser.add_argument("--windows", type=float, nargs="+", default=[0.01, 0.1, 0.3])
     parser.add_argument("--requests", type=int, default=30_000)
@@ -116,12 +117,11 @@ def main() -> None:
         for exponent in given.exponents if "Zipf" in name else (0.0,):
             for room in given.room:
                 bytes_ = budget(given.models, room)
+                compared: list[Residency[int]] = [Residency(bytes_, doorkeeper=False)]
+                compared += [Residency(bytes_, window=window) for window in given.windows]
                 rates = [
                     hit_rate(one, given.models, trace(given.models, exponent), given.requests)
-                    for one in (
-                        Residency(bytes_, doorkeeper=False),
-                        *(Residency(bytes_, window=window) for window in given.windows),
-                    )
+                    for one in compared
                 ]
                 shown = name if not exponent else f"{name}, s = {exponent:g}"
                 print(f"| {shown} | {room:.0%} | {' | '.join(f'{rate:.1%}' for rate in rates)} |", flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 _UNITS = {"": 1, "B": 1} | {
     name: base**power
     for base, names in ((1000, ("k", "M", "G", "T")), (1024, ("Ki", "Mi", "Gi", "Ti")))

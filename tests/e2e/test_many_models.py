@@ -223,8 +223,8 @@ def test_a_model_changes_versions_while_it_is_not_loaded(tmp_path: Path) -> None
 
 
 def used_by_one(folder: Path) -> int:
-    """Returns what the load of one model takes, as a server measures it; the second one, as the first also starts
-    what all share.
+    """Returns what the load of one model takes, as a server measures it; the second one, as the first also
+    starts what all share.
     """
     with serving(f"--models_dir={folder}", LAZY, ADMIN, METRICS) as served:
         for name in ("a", "b", "c"):
@@ -281,7 +281,7 @@ def test_a_folder_of_models_is_followed(tmp_path: Path) -> None:
         linked(folder, "b")
         assert until(lambda: answer(served, "b") == 3.0, 60)
         (folder / "a").unlink()
-        assert until(lambda: ask(served, "POST", "/v1/models/a:predict", '{"instances": [1]}').status == 404, 60)
+        assert until(lambda: predict(served, "a", {"instances": [1]}).status == 404, 60)
         assert loaded(served) == {"b"}
 
 

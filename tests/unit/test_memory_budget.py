@@ -109,7 +109,7 @@ def test_a_load_without_room_fails_in_the_end_and_leaves_its_turn(memory: Memory
     memory.load("a", PART)
     memory.load("b", PART)
     memory.core.in_flight |= {("a", 1), ("b", 1)}
-    clock = iter(range(0, 10_000, 1))
+    clock = iter(range(10_000))
     memory.budget._clock = lambda: float(next(clock))
     with pytest.raises(StatusError, match="There is no room for") as refused:
         memory.load("c", PART, PART)
@@ -134,7 +134,8 @@ def test_a_turn_that_hangs_is_given_to_the_next(memory: Memory, monkeypatch: pyt
     def load() -> None:
         folder = memory.folder / "hanging"
         folder.mkdir()
-        with memory.budget.turn(VersionLoad("hanging", 1, str(folder), threading.Event()), str(folder)) as took:
+        hanging = VersionLoad("hanging", 1, str(folder), threading.Event())
+        with memory.budget.turn(hanging, str(folder)) as took:
             begun.set()
             hangs.wait(30)
             took(PART)

@@ -1,9 +1,10 @@
-"""Which versions leave memory: properties of the decision, and simulated traffic with and without its doorkeeper."""
+"""Which versions leave memory: properties of the decision, and simulated traffic with and without it."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from types import ModuleType
 
 import pytest
 from conftest import ROOT
@@ -16,7 +17,7 @@ SIZES = st.dictionaries(st.integers(0, 30), st.integers(1, 400), max_size=12)
 
 
 @pytest.fixture
-def simulation() -> Iterator[object]:
+def simulation() -> Iterator[ModuleType]:
     """The module ``benches/residency.py``."""
     sys.path.insert(0, str(ROOT / "benches"))
     try:
@@ -27,11 +28,15 @@ def simulation() -> Iterator[object]:
         sys.path.remove(str(ROOT / "benches"))
 
 
-def leave(residency: Residency, residents: dict[object, Resident], needed: int, pinned: object = ()) -> list[object]:
+Residents = dict[object, Resident]
+
+
+def leave(
+    residency: Residency[object], residents: Residents, needed: int, pinned: Collection[object] = ()
+) -> list[object]:
     """Returns those that leave, one after the other."""
     left: list[object] = []
-    stays = frozenset(pinned)  # type: ignore[call-overload]
-    while (one := residency.leaves(residents, needed, 0.0, lambda key: key not in stays)) is not None:
+    while (one := residency.leaves(residents, needed, 0.0, lambda key: key not in pinned)) is not None:
         residents = {key: resident for key, resident in residents.items() if key != one}
         residency.left(one)
         left.append(one)
@@ -42,17 +47,15 @@ def leave(residency: Residency, residents: dict[object, Resident], needed: int, 
 def test_as_many_leave_as_have_to_and_none_that_may_not(
     sizes: dict[int, int], needed: int, pinned: set[int], doorkeeper: bool, data: st.DataObject
 ) -> None:
-    residency = Residency(BUDGET, doorkeeper=doorkeeper)
+    residency: Residency[object] = Residency(BUDGET, doorkeeper=doorkeeper)
     for key in sizes:
         residency.used(key, data.draw(st.integers(0, 5)), 0.0)
-    residents: dict[object, Resident] = {
-        key: Resident(size, data.draw(st.floats(0, 100))) for key, size in sizes.items()
-    }
+    residents: Residents = {key: Resident(size, data.draw(st.floats(0, 100))) for key, size in sizes.items()}
     left = leave(residency, residents, needed, pinned)
     assert len(set(left)) == len(left)
     assert not set(left) & pinned
     stay = sum(size for key, size in sizes.items() if key not in left)
-    assert stay + needed <= BUDGET or set(sizes) <= pinned | set(left)  # type: ignore[operator]
+    assert stay + needed <= BUDGET or all(key in pinned or key in left for key in sizes)
     if left:
         # The last one had to leave as well.
         last = left[-1]
@@ -61,14 +64,14 @@ def test_as_many_leave_as_have_to_and_none_that_may_not(
 
 
 def test_nothing_leaves_while_there_is_room() -> None:
-    residents: dict[object, Resident] = {"a": Resident(600, 5.0), "b": Resident(300, 9.0)}
+    residents: Residents = {"a": Resident(600, 5.0), "b": Resident(300, 9.0)}
     assert leave(Residency(BUDGET), residents, 100) == []
     assert leave(Residency(BUDGET, doorkeeper=False), residents, 101) == ["b"]
 
 
 def test_what_is_looked_at_once_does_not_push_out_what_is_used() -> None:
-    residency = Residency(BUDGET)
-    residents: dict[object, Resident] = {f"used {number}": Resident(90, 10.0) for number in range(10)}
+    residency: Residency[object] = Residency(BUDGET)
+    residents: Residents = {f"used {number}": Resident(90, 10.0) for number in range(10)}
     for key in residents:
         residency.used(key, 50, 0.0)
     for number in range(20):
@@ -82,8 +85,8 @@ def test_what_is_looked_at_once_does_not_push_out_what_is_used() -> None:
 
 
 def test_what_is_asked_for_more_often_gets_in() -> None:
-    residency = Residency(BUDGET)
-    residents: dict[object, Resident] = {f"old {number}": Resident(100, 50.0) for number in range(10)}
+    residency: Residency[object] = Residency(BUDGET)
+    residents: Residents = {f"old {number}": Resident(100, 50.0) for number in range(10)}
     for key in residents:
         residency.used(key, 2, 0.0)
     residency.used("new", 9, 0.0)
@@ -95,7 +98,7 @@ def test_what_is_asked_for_more_often_gets_in() -> None:
 
 
 def test_frequencies_are_forgotten_by_and_by() -> None:
-    frequencies = Frequencies()
+    frequencies: Frequencies[object] = Frequencies()
     frequencies.add("m", 8, 0.0)
     assert frequencies.of("m", 0.0) == 8
     assert frequencies.of("m", HALF_LIFE) == pytest.approx(4)
@@ -112,13 +115,13 @@ def test_frequencies_are_forgotten_by_and_by() -> None:
     ("trace", "gain"),
     [("Zipf", 0.0), ("Zipf, a fifth in sequence", 0.02), ("round and round", 0.2)],
 )
-def test_the_doorkeeper_has_more_hits_than_plain_lru(simulation: object, trace: str, gain: float) -> None:
+def test_the_doorkeeper_has_more_hits_than_plain_lru(simulation: ModuleType, trace: str, gain: float) -> None:
     models, requests, room = 300, 6000, 0.1
     rate = {
-        doorkeeper: simulation.hit_rate(  # type: ignore[attr-defined]
-            Residency(simulation.budget(models, room), doorkeeper=doorkeeper),  # type: ignore[attr-defined]
+        doorkeeper: simulation.hit_rate(
+            Residency(simulation.budget(models, room), doorkeeper=doorkeeper),
             models,
-            simulation.TRACES[trace](models, 0.9),  # type: ignore[attr-defined]
+            simulation.TRACES[trace](models, 0.9),
             requests,
         )
         for doorkeeper in (True, False)

@@ -210,9 +210,7 @@ class Management:
         self._manager.prefetch(name)
         if wait_seconds > 0:
             waiting = (Availability.ON_DEMAND, Availability.WAITING)
-            self._manager.wait(
-                lambda now: now.get(name, Availability.FAILED) not in waiting, wait_seconds
-            )
+            self._manager.wait(lambda now: now.get(name, Availability.FAILED) not in waiting, wait_seconds)
         return self.model(name)
 
     def label(self, name: str, changes: Mapping[str, int | None]) -> Fields:

@@ -178,8 +178,8 @@ def models_parser() -> argparse.ArgumentParser:
     """Returns the parser of ``servable models``."""
     parser = _parser(
         "models",
-        "List the models of a running server, their versions and states. servable models prefetch NAME…: have "
-        "models loaded that are loaded on demand, as they will be asked.",
+        "List the models of a running server, their versions and states. servable models prefetch NAME…: "
+        "have models loaded that are loaded on demand, as they will be asked.",
     )
     parser.add_argument("name", nargs="?", help="only this model; or prefetch")
     parser.add_argument("names", nargs="*", metavar="NAME", help="after prefetch: the models to load")

@@ -83,8 +83,8 @@ _MODELS = (
         "string",
         "",
         "models",
-        "folder, or URI (s3://bucket/models), in which every folder with versions or a model is a model of its "
-        "name; it is followed as models are",
+        "folder, or URI (s3://bucket/models), in which every folder with versions or a model is a model of "
+        "its name; it is followed while the server runs",
         own=True,
     ),
     Flag(
@@ -499,8 +499,8 @@ _LOADING = (
         "string",
         "",
         "loading",
-        "most memory of all loaded models, such as 8GB or 8GiB, as it is measured at their loads; the one that was "
-        "not used for longest makes room, never one with requests in flight; empty: no limit; needs --lazy_load",
+        "most memory of all loaded models, such as 8GB or 8GiB, as it is measured at their loads; those that "
+        "are used least make room, never one with requests in flight; empty: no limit; needs --lazy_load",
         own=True,
     ),
     Flag(
@@ -508,7 +508,7 @@ _LOADING = (
         "strings",
         (),
         "loading",
-        "comma list of models that are loaded from the beginning with --lazy_load, and never make room for others",
+        "comma list of models that, with --lazy_load, are loaded from the beginning and never make room",
         own=True,
     ),
     Flag(

@@ -22,7 +22,7 @@ def memory_budget(arguments: Arguments) -> int:
     if budget < LEAST:
         raise UsageError(f"--memory_budget expects at least 1MiB, got {text!r}")
     if not arguments.boolean("lazy_load"):
-        raise UsageError("--memory_budget needs --lazy_load: models that it unloads are loaded again on demand")
+        raise UsageError("--memory_budget needs --lazy_load: what it unloads is loaded again on demand")
     return budget
 
 

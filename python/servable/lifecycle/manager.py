@@ -190,7 +190,8 @@ class Manager:
                 self._demand.hint(model, self._reconciler)
 
     def rest(self, name: str, version: int) -> bool:
-        """Unloads a version to make room for others, unless it is pinned, or somebody waits for it or holds it.
+        """Unloads a version to make room for others, unless it is pinned, or somebody waits for it or holds
+        it.
 
         The next request has it loaded again. Returns whether it is being unloaded.
         """
@@ -383,10 +384,10 @@ class Manager:
         model = self._models.by_name.get(name)
         conditions = [] if model is None else model.conditions().values()
         times = [
-            time
+            due
             for one in conditions
-            for time in (one.retry_at, one.reload_at, self._loader.report_at(one))
-            if time is not None
+            for due in (one.retry_at, one.reload_at, self._loader.report_at(one))
+            if due is not None
         ]
         if times:
             self._times[name] = min(times)
@@ -396,7 +397,7 @@ class Manager:
     def _follow_time(self) -> None:
         """Starts the tries that are due, and gives the warnings of long loads that are."""
         now = self._clock()
-        for name in [name for name, time in self._times.items() if time <= now]:
+        for name in [name for name, due in self._times.items() if due <= now]:
             model = self._models.by_name.get(name)
             if model is not None:
                 for version in model.versions.values():

@@ -1,8 +1,9 @@
 """Keeps loaded versions within a budget of memory: makes room before a load, and counts what it took.
 
-The core measures a load by what is allocated before and after it, which tells something only of loads one after
-another; so they have turns here. Before a version's first load its size is not known: room is made for the bytes
-of its files, and what was measured counts from then on. Which versions leave is decided by ``residency.py``.
+The core measures a load by what is allocated before and after it, which tells something only of loads one
+after another; so they have turns here. Before a version's first load its size is not known: room is made for
+the bytes of its files, and what was measured counts from then on. Which versions leave is decided by
+``residency.py``.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class MemoryBudget:
         self._clock = clock
         self._turns = threading.Lock()
         self._changed = threading.Condition()
-        self._residency = Residency(budget)
+        self._residency: Residency[_Key] = Residency(budget)
         # What loaded versions take, and those that are being unloaded; what others took when they were.
         self._held: dict[_Key, int] = {}
         self._leaving: set[_Key] = set()
@@ -145,7 +146,7 @@ class MemoryBudget:
             refused = {key}
 
     def _count_uses(self, asked: _Key | None) -> None:
-        """Tells the decision how often versions were used since the last time; ``asked``: once, by a request."""
+        """Tells the decision how often versions were used since the last time; ``asked`` once more."""
         now = self._clock()
         uses = {(name, version): (idle, steps) for name, version, idle, steps in self._core.uses()}
         with self._changed:
@@ -163,10 +164,7 @@ class MemoryBudget:
                 for key, size in self._held.items()
                 if key not in self._leaving
             }
-            found = self._residency.leaves(
-                residents, needed, self._clock(), lambda one: one not in refused
-            )
-            return found if isinstance(found, tuple) else None
+            return self._residency.leaves(residents, needed, self._clock(), lambda one: one not in refused)
 
     def _let_go(self, victim: _Key, refused: set[_Key]) -> None:
         with self._changed:
@@ -190,6 +188,6 @@ class MemoryBudget:
             total = sum(self._held.values())
         return StatusError(
             "RESOURCE_EXHAUSTED",
-            f"There is no room for {needed} bytes in --memory_budget={self._budget}: models that are pinned, or "
-            f"have requests in flight, take {total}",
+            f"There is no room for {needed} bytes in --memory_budget={self._budget}: models that are pinned, "
+            f"or have requests in flight, take {total}",
         )

@@ -26,8 +26,8 @@ class Version:
 class Model:
     """One model.
 
-    wanted: the last announcement; None before the first. demanded: versions that somebody waits for. failures:
-    of versions that are loaded on demand: how many in a row, and when requests try again.
+    wanted: the last announcement; None before the first. demanded: versions that somebody waits for.
+    failures: of versions that are loaded on demand: how many in a row, and when requests try again.
     """
 
     name: str
@@ -74,8 +74,8 @@ class Models:
 
     All of it, including the contents of every model, is read and written with ``changed`` held, and callers
     of the methods hold it too. It is notified of everything that anybody may wait for, once the loop has
-    followed it. ``woken`` has the same lock, and is for the loop: with thousands of models, nobody else should
-    look at all of them whenever one is touched.
+    followed it. ``woken`` has the same lock, and is for the loop: with thousands of models, nobody else
+    should look at all of them whenever one is touched.
 
     touched: models for the loop to process. stopping: no more loads begin. clock: source of all times.
     """

@@ -1,9 +1,10 @@
-"""Models that are loaded on demand: takes what requests wait for from the core, and tells it what became of it.
+"""Models that are loaded on demand: takes what requests wait for from the core, and tells it what became of
+it.
 
-A version that is put off stays at START until somebody asks for it: a request, or a hint (``prefetch``). Then it
-is *demanded*, and the reconciler lets the policy load it. The loop calls ``settle`` after it has followed a
-model: those who wait learn of the outcome. A load that fails is tried again by the next request after a pause,
-which doubles with each failure in a row; until then the core answers with the error by itself.
+A version that is put off stays at START until somebody asks for it: a request, or a hint (``prefetch``). Then
+it is *demanded*, and the reconciler lets the policy load it. The loop calls ``settle`` after it has followed
+a model: those who wait learn of the outcome. A load that fails is tried again by the next request after a
+pause, which doubles with each failure in a row; until then the core answers with the error by itself.
 
 Requests are taken over only as fast as loads have threads, so that the core still knows which of them wait.
 """
@@ -40,8 +41,8 @@ def pause_after(failures: int) -> float:
 class OnDemand:
     """Has versions of ``models`` loaded that somebody asks for. Guarded by ``Models.changed``.
 
-    pinned: models that are loaded from the beginning, and stay. threads: loads at once. patience: seconds after
-    which a load gives its place to the next one.
+    pinned: models that are loaded from the beginning, and stay. threads: loads at once. patience: seconds
+    after which a load gives its place to the next one.
     """
 
     def __init__(

@@ -1,11 +1,12 @@
-"""Which versions leave memory to make room for others: a pure decision. No clock, no threads, no input or output.
+"""Which versions leave memory to make room for others: a pure decision. No clock, no threads, no input or
+output.
 
 It is W-TinyLFU (Einziger, Friedman, Manes: "TinyLFU: A Highly Efficient Cache Admission Policy", 2017), for
-entries of different sizes. A version that was just loaded is in the *window*, a small share of the memory, whose
-least recently used one is the first to be considered. It may stay, in the *main* part, only if it was used more
-often than the least recently used one there: so models that somebody looks at once, one after the other, push
-out each other, and not those that are in use all the time. How often something was used is forgotten by half
-every ``HALF_LIFE``, and known of versions that are not loaded, too.
+entries of different sizes. A version that was just loaded is in the *window*, a small share of the memory,
+whose least recently used one is the first to be considered. It may stay, in the *main* part, only if it was
+used more often than the least recently used one there: so models that somebody looks at once, one after the
+other, push out each other, and not those that are in use all the time. How often something was used is
+forgotten by half every ``HALF_LIFE``, and known of versions that are not loaded, too.
 
 ``benches/residency.py`` has the figures by which ``WINDOW`` and ``HALF_LIFE`` were chosen.
 """
@@ -14,16 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-Key = Hashable
+Key = TypeVar("Key", bound=Hashable)
 
 WINDOW = 0.1
 """The window's share of the budget."""
 HALF_LIFE = 600.0
 """Seconds in which uses count half."""
 MARGIN = 1.1
-"""By how much more something has to be used than what it pushes out: otherwise versions that are used equally often,
-one after the other, would all push out each other before they are used again.
+"""By how much more something has to be used than what it pushes out: otherwise versions that are used equally
+often, one after the other, would all push out each other before they are used again.
 """
 LEAST = 1 / 16
 """Below this a frequency is forgotten, if many are known."""
@@ -39,7 +41,7 @@ class Resident:
     idle: float
 
 
-class Frequencies:
+class Frequencies(Generic[Key]):
     """How often versions were used, each use counting less with time."""
 
     def __init__(self, half_life: float = HALF_LIFE) -> None:
@@ -57,7 +59,7 @@ class Frequencies:
     def of(self, key: Key, now: float) -> float:
         """Returns the frequency of a version, 0 for one that is not known."""
         value, at = self._values.get(key, (0.0, now))
-        return value * 0.5 ** (max(0.0, now - at) / self._half_life)
+        return value * float(0.5 ** (max(0.0, now - at) / self._half_life))
 
     def _forget(self, now: float) -> None:
         """Forgets what was not used for long; what is left may double until the next time."""
@@ -65,7 +67,7 @@ class Frequencies:
         self._most = max(KNOWN, 2 * len(self._values))
 
 
-class Residency:
+class Residency(Generic[Key]):
     """Chooses the versions that leave. budget: bytes that all together may take.
 
     doorkeeper: False for plain LRU, to compare with.
@@ -81,7 +83,7 @@ class Residency:
         self._budget = budget
         self._window_size = int(budget * window)
         self._doorkeeper = doorkeeper
-        self._frequencies = Frequencies(half_life)
+        self._frequencies: Frequencies[Key] = Frequencies(half_life)
         # Versions in the main part; all other residents are in the window.
         self._main: set[Key] = set()
 
@@ -101,7 +103,7 @@ class Residency:
         now: float,
         may_leave: Callable[[Key], bool] = lambda _: True,
     ) -> Key | None:
-        """Returns the version to unload next so that ``needed`` more bytes fit; None if none has to, or may."""
+        """Returns what to unload next so that ``needed`` more bytes fit; None if nothing has to, or may."""
         if sum(one.size for one in residents.values()) + needed <= self._budget:
             return None
         if not self._doorkeeper:

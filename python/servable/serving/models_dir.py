@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from servable.config.base_paths import Way
 from servable.config.values import ModelConfig
-from servable.errors import StatusError
 from servable.lifecycle.manager import Manager
 from servable.sources.discovery import Discovery, said
 

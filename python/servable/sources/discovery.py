@@ -1,7 +1,7 @@
 """Models in a folder or a bucket: every folder in it that has versions, or is one, is a model of its name.
 
-A look returns all of them. It is cheap where nothing changes: a folder is looked into until it is a model, and from
-then on its source follows it; a bucket is listed whole, a thousand files for each request.
+A look returns all of them. It is cheap where nothing changes: a folder is looked into until it is a model,
+and from then on its source follows it; a bucket is listed whole, a thousand files for each request.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def open_store(base_path: str, scratch: str, most_bytes: int) -> Store:
 
 
 def files_below(uri: str) -> list[str]:
-    """Returns the paths of all files below a URI, from there. Raises ``StatusError`` if a package is missing."""
+    """Returns the paths of all files below a URI, from there. Raises as ``Store``s do."""
     return FsspecStore(uri).paths()
 
 
