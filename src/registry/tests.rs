@@ -1,3 +1,5 @@
+//! Versions that are loaded on demand, and those that make room.
+
 use super::*;
 use crate::batch::Scheduler;
 use crate::engine::fake;

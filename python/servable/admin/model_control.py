@@ -79,7 +79,6 @@ class ModelControl:
             raise StatusError("NOT_FOUND", f"failed to load '{name}', failed to poll from model repository")
         if configured and not self.manager.reload(name, LONGEST_LOAD, has_left):
             raise StatusError("DEADLINE_EXCEEDED", f"failed to load '{name}': it is still being loaded")
-        self.manager.prefetch(name)
         self._wait(name, has_left)
 
     def _unload(self, name: str, has_left: HasLeft) -> None:
@@ -95,10 +94,18 @@ class ModelControl:
 
     def _wait(self, name: str, has_left: HasLeft) -> None:
         """Waits until a model is available. Raises ``StatusError`` if it will not be."""
-        unsettled = {Availability.WAITING, Availability.ON_DEMAND, Availability.HANGING}
-        settled = self.manager.wait(
-            lambda now: now.get(name, Availability.FAILED) not in unsettled, LONGEST_LOAD, has_left
-        )
+        unsettled = {Availability.WAITING, Availability.HANGING}
+
+        def wait() -> bool:
+            return self.manager.wait(
+                lambda now: now.get(name, Availability.FAILED) not in unsettled, LONGEST_LOAD, has_left
+            )
+
+        settled = wait()
+        if settled and self.manager.availability().get(name) is Availability.ON_DEMAND:
+            self.manager.prefetch(name)
+            unsettled.add(Availability.ON_DEMAND)
+            settled = wait()
         if not settled:
             raise StatusError("DEADLINE_EXCEEDED", f"failed to load '{name}': it is still being loaded")
         if self.manager.availability().get(name) is not Availability.AVAILABLE:

@@ -1,3 +1,5 @@
+//! Waiting for loads: one for all who wait, failures, those who leave, and the end.
+
 use super::*;
 use crate::batch::Scheduler;
 use crate::engine::fake;
