@@ -198,14 +198,7 @@ impl PyServer {
         py.detach(|| demand::loaded(self.server.state(), name, version));
     }
 
-    fn demand_failed(
-        &self,
-        py: Python<'_>,
-        name: &str,
-        version: i64,
-        error: demand::Failure,
-        seconds: f64,
-    ) {
+    fn demand_failed(&self, py: Python<'_>, name: &str, version: i64, error: demand::Failure, seconds: f64) {
         py.detach(|| demand::failed(self.server.state(), (name.into(), version), error, seconds));
     }
 

@@ -181,7 +181,8 @@ impl Registry {
     pub fn serves_what_it_should(&self) -> bool {
         let wanted = |status: &VersionStatus| status.state != State::End || status.error.is_some();
         let table = self.table.load();
-        let any = |is: fn(&VersionStatus) -> bool| table.values().any(|model| model.versions.values().any(is));
+        let any =
+            |is: fn(&VersionStatus) -> bool| table.values().any(|model| model.versions.values().any(is));
         any(VersionStatus::answers) || !any(wanted)
     }
 
@@ -214,7 +215,9 @@ impl Registry {
         let table = self.table.load();
         table
             .iter()
-            .flat_map(|(name, model)| model.versions.values().map(|status| (name.to_string(), status.clone())))
+            .flat_map(|(name, model)| {
+                model.versions.values().map(|status| (name.to_string(), status.clone()))
+            })
             .collect()
     }
 
@@ -253,7 +256,9 @@ impl Registry {
             taken = model.available.remove(&version);
             if taken.is_some() {
                 let state = State::Unloading;
-                model.versions.insert(version, VersionStatus { version, state, error: None, on_demand: false });
+                model
+                    .versions
+                    .insert(version, VersionStatus { version, state, error: None, on_demand: false });
             }
         });
         taken.ok_or_else(|| {
@@ -273,7 +278,9 @@ impl Registry {
             if rests {
                 model.available.remove(&version);
                 let state = State::Unloading;
-                model.versions.insert(version, VersionStatus { version, state, error: None, on_demand: true });
+                model
+                    .versions
+                    .insert(version, VersionStatus { version, state, error: None, on_demand: true });
             }
         });
         rests

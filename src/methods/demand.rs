@@ -47,7 +47,10 @@ struct Asked {
 
 impl std::fmt::Debug for Asked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Asked").field("queue", &self.queue).field("waiting", &self.waiting).finish_non_exhaustive()
+        f.debug_struct("Asked")
+            .field("queue", &self.queue)
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,7 +139,8 @@ impl Demand {
     pub fn loaded(&self, registry: &Registry, version: Version) {
         let (name, number) = &version;
         let found = registry.resolve(name, &VersionChoice::Version(*number));
-        let unloaded = |_| Error::new(Kind::Unavailable, format!("Model {name} was unloaded meanwhile: try again"));
+        let unloaded =
+            |_| Error::new(Kind::Unavailable, format!("Model {name} was unloaded meanwhile: try again"));
         self.tell(&version, found.map_err(unloaded));
     }
 

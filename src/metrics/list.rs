@@ -441,7 +441,9 @@ fn versions(samples: &mut Samples<'_>, content: &Content<'_>) {
 }
 
 fn memory_taken(samples: &mut Samples<'_>, content: &Content<'_>) {
-    for (model, version, bytes) in content.surroundings.residence.iter().flat_map(|residence| &residence.taken) {
+    for (model, version, bytes) in
+        content.surroundings.residence.iter().flat_map(|residence| &residence.taken)
+    {
         samples.sample(&[model, &version.to_string()], *bytes);
     }
 }

@@ -100,7 +100,10 @@ mod tests {
             before = before.with(&format!("m{number:04}"), Arc::new(number));
         }
         let after = before.with("m0500", Arc::new(-1));
-        assert_eq!((before.get("m0500").map(|one| **one), after.get("m0500").map(|one| **one)), (Some(500), Some(-1)));
+        assert_eq!(
+            (before.get("m0500").map(|one| **one), after.get("m0500").map(|one| **one)),
+            (Some(500), Some(-1))
+        );
         let shared = before.chunks.iter().zip(&after.chunks).filter(|(one, other)| Arc::ptr_eq(one, other));
         assert_eq!(shared.count(), before.chunks.len() - 1);
     }

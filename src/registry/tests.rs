@@ -51,7 +51,10 @@ fn clients_are_told_that_it_is_available_until_its_load_fails() {
     for state in [State::Start, State::Loading, State::Unloading, State::End] {
         registry.set_state("m", 1, state, None);
         assert_eq!(told(&registry, 1), State::Available);
-        assert_eq!((registry.is_available("m", None), registry.is_available("m", Some(1))), (Some(true), Some(true)));
+        assert_eq!(
+            (registry.is_available("m", None), registry.is_available("m", Some(1))),
+            (Some(true), Some(true))
+        );
         assert!(registry.serves_what_it_should() && !registry.serves());
         assert_eq!(registry.states()[0].1.state, state, "operators see what is");
     }
@@ -83,5 +86,8 @@ fn what_is_retired_is_loaded_by_no_request() {
     registry.set_on_demand("m", 1, true);
     registry.publish(servable(&scheduler, 1));
     registry.retire("m", 1).unwrap();
-    assert_eq!((registry.dormant("m", &VersionChoice::Version(1)), told(&registry, 1)), (None, State::Unloading));
+    assert_eq!(
+        (registry.dormant("m", &VersionChoice::Version(1)), told(&registry, 1)),
+        (None, State::Unloading)
+    );
 }

@@ -36,7 +36,8 @@ impl Used {
     /// Says that a run begins at this time.
     pub(super) fn at(&self, now: Instant) {
         // The first step is 1: none is 0.
-        let step = u64::try_from(now.saturating_duration_since(self.since).as_millis() / STEP).unwrap_or(0) + 1;
+        let step =
+            u64::try_from(now.saturating_duration_since(self.since).as_millis() / STEP).unwrap_or(0) + 1;
         // Runs that tell of the same step at once may both count it.
         if self.last.load(Relaxed) != step {
             self.last.store(step, Relaxed);

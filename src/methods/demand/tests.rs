@@ -91,8 +91,13 @@ async fn a_failure_is_told_to_all_and_for_a_while() {
 async fn what_is_not_loaded_on_demand_is_not_waited_for() {
     let (registry, demand) = (registry(&[]), Demand::default());
     registry.set_state("m", 1, State::Loading, None);
-    for (name, choice) in [("m", VersionChoice::Latest), ("m", VersionChoice::Version(1)), ("n", VersionChoice::Latest)] {
-        assert_eq!(demand.wait(&registry, name, &choice).await.err().map(|why| why.kind), Some(Kind::NotFound));
+    for (name, choice) in
+        [("m", VersionChoice::Latest), ("m", VersionChoice::Version(1)), ("n", VersionChoice::Latest)]
+    {
+        assert_eq!(
+            demand.wait(&registry, name, &choice).await.err().map(|why| why.kind),
+            Some(Kind::NotFound)
+        );
     }
     assert_eq!((demand.waits(), demand.next(NOW)), (0, None));
 }
