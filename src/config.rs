@@ -97,6 +97,10 @@ pub struct Options {
     pub io_threads: usize,
     /// The limits of what waits and runs outside the threads that serve connections.
     pub limits: Limits,
+    /// True if models are loaded once they are asked for.
+    pub lazy_load: bool,
+    /// Most memory that models may take together, in bytes, if there is a limit. Python keeps it.
+    pub memory_budget: Option<u64>,
     /// Most connections waiting in the kernel to be accepted.
     pub backlog: u32,
     /// The form of strings that are not UTF-8 in REST replies.
@@ -156,6 +160,8 @@ impl Options {
             http2_cleartext: false,
             io_threads: 1,
             limits: Limits { slots: 1, ..Limits::default() },
+            lazy_load: false,
+            memory_budget: None,
             backlog: 1,
             non_utf8: NonUtf8::Raw,
             tensor_content: false,

@@ -5,6 +5,7 @@ mod acceleration;
 mod admin;
 mod bench;
 mod control_plane;
+mod demand;
 mod in_process;
 mod options;
 mod predict;
@@ -87,6 +88,7 @@ struct LoadReport {
     seconds: f64,
     signatures: Vec<Described>,
     placement: String,
+    memory_bytes: Option<u64>,
 }
 
 /// The data plane: registry, ports, engine.
@@ -185,6 +187,35 @@ impl PyServer {
             let servable = self.lifecycle.load(engine, name, version, &path, &options)?;
             Ok(report(&servable, started.elapsed()))
         })
+    }
+
+    fn set_on_demand(&self, py: Python<'_>, name: &str, version: i64, on_demand: bool) {
+        py.detach(|| demand::set(self.server.state(), name, version, on_demand));
+    }
+
+    fn next_demand(&self, py: Python<'_>, seconds: f64) -> Option<(String, i64)> {
+        py.detach(|| demand::next(self.server.state(), seconds))
+    }
+
+    fn demand_loaded(&self, py: Python<'_>, name: &str, version: i64) {
+        py.detach(|| demand::loaded(self.server.state(), name, version));
+    }
+
+    fn demand_failed(&self, py: Python<'_>, name: &str, version: i64, error: demand::Failure, seconds: f64) {
+        py.detach(|| demand::failed(self.server.state(), (name.into(), version), error, seconds));
+    }
+
+    fn end_demand(&self, py: Python<'_>) {
+        py.detach(|| demand::end(self.server.state()));
+    }
+
+    /// Of each loaded version: model, number, seconds since its last run, and in how many steps it was used.
+    fn uses(&self, py: Python<'_>) -> Vec<(String, i64, f64, u64)> {
+        py.detach(|| demand::uses(self.server.state()))
+    }
+
+    fn rest(&self, py: Python<'_>, name: &str, version: i64) -> bool {
+        py.detach(|| self.lifecycle.rest(name, version))
     }
 
     fn phase(&self, name: &str, version: i64) -> &'static str {
@@ -387,7 +418,8 @@ impl PyServer {
 fn report(servable: &Servable, took: Duration) -> LoadReport {
     let placement = if servable.in_caller(DEFAULT_SIGNATURE) { "caller" } else { "pool" };
     let signatures = signatures::as_texts(servable.signatures());
-    LoadReport { seconds: took.as_secs_f64(), signatures, placement: placement.to_owned() }
+    let memory_bytes = servable.taken();
+    LoadReport { seconds: took.as_secs_f64(), signatures, placement: placement.to_owned(), memory_bytes }
 }
 
 /// Opens TensorFlow's library and the op libraries; returns TensorFlow's version.

@@ -2,8 +2,12 @@
 //!
 //! Readers ([`Registry::resolve`]) take no lock: they load the current table and clone one handle, which pins only that
 //! version. Writers (loading and unloading threads) build a new table and swap it in.
+//!
+//! A version that is loaded on demand is *dormant* while it is not available: requests for it have to wait for its load,
+//! which [`crate::methods::demand`] asks for. For clients it counts as available, as their requests are answered.
 
 mod split;
+mod table;
 
 use crate::error::{Error, Kind, Result};
 use crate::servable::Servable;
@@ -12,6 +16,7 @@ use arc_swap::ArcSwap;
 use split::Splits;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+use table::Table;
 use tokio::sync::watch;
 
 /// The states of a version, with TensorFlow Serving's numbers (`ModelVersionStatus.State`).
@@ -56,6 +61,20 @@ pub struct VersionStatus {
     pub state: State,
     /// The error, if the version failed.
     pub error: Option<Error>,
+    /// True if a request for it has it loaded.
+    pub on_demand: bool,
+}
+
+impl VersionStatus {
+    /// Returns whether a request has to wait for its load.
+    pub fn is_dormant(&self) -> bool {
+        self.on_demand && self.state != State::Available
+    }
+
+    /// Returns whether a request for it is answered, if its load succeeds.
+    fn answers(&self) -> bool {
+        self.state == State::Available || (self.is_dormant() && self.error.is_none())
+    }
 }
 
 /// A request's choice among the versions of a model.
@@ -76,15 +95,29 @@ struct Model {
     labels: HashMap<String, i64>,
     /// How its traffic is spread, if it is.
     split: Option<Arc<Split>>,
+    /// The highest version that is dormant.
+    dormant: Option<i64>,
 }
 
-/// Ordered, not hashed: with few models, comparing names takes a third of the time of hashing one.
-type Table = BTreeMap<String, Arc<Model>>;
+impl Model {
+    /// Returns the highest available version, unless a higher one is loaded on demand.
+    fn latest(&self) -> Option<&Arc<Servable>> {
+        let (version, servable) = self.available.last_key_value()?;
+        self.dormant.is_none_or(|dormant| dormant < *version).then_some(servable)
+    }
+
+    /// Records the state of a version, which stays one that is loaded on demand, or that is not.
+    fn record(&mut self, version: i64, state: State, error: Option<Error>) {
+        let on_demand = self.versions.get(&version).is_some_and(|status| status.on_demand);
+        self.versions.insert(version, VersionStatus { version, state, error, on_demand });
+    }
+}
 
 /// All models of the process.
 #[derive(Default)]
 pub struct Registry {
-    table: ArcSwap<Table>,
+    /// Ordered, not hashed: with few models, comparing names takes a third of the time of hashing one.
+    table: ArcSwap<Table<Model>>,
     writer: Mutex<()>,
     /// Tells whoever waits for it of every change.
     changes: watch::Sender<()>,
@@ -98,16 +131,33 @@ impl Registry {
         found(table.get(name).map(|model| &**model), name, choice)
     }
 
-    /// Returns the status of every known version of `name`, newest first, or of `version` alone.
+    /// Returns the version for whose load a request for `choice` has to wait; `None` if there is no such load.
+    pub fn dormant(&self, name: &str, choice: &VersionChoice) -> Option<i64> {
+        let table = self.table.load();
+        let model = table.get(name)?;
+        let version = match choice {
+            VersionChoice::Latest => return model.dormant,
+            VersionChoice::Version(version) => *version,
+            VersionChoice::Label(label) => *model.labels.get(label)?,
+        };
+        model.versions.get(&version).filter(|status| status.is_dormant()).map(|status| status.version)
+    }
+
+    /// Returns the status of every known version of `name`, newest first, or of `version` alone, as clients see it: a
+    /// dormant version is available, unless its load failed.
     pub fn status(&self, name: &str, version: Option<i64>) -> Result<Vec<VersionStatus>> {
+        fn told(status: &VersionStatus) -> VersionStatus {
+            let state = if status.answers() { State::Available } else { status.state };
+            VersionStatus { state, ..status.clone() }
+        }
         let table = self.table.load();
         let all = table.get(name).map(|model| &model.versions);
         match (all, version) {
-            (Some(all), None) if !all.is_empty() => Ok(all.values().rev().cloned().collect()),
+            (Some(all), None) if !all.is_empty() => Ok(all.values().rev().map(told).collect()),
             (_, None) => Err(Error::not_found(format!("Could not find any versions of model {name}"))),
             (all, Some(version)) => all
                 .and_then(|all| all.get(&version))
-                .map(|status| vec![status.clone()])
+                .map(|status| vec![told(status)])
                 .ok_or_else(|| Error::not_found(format!("Could not find version {version} of model {name}"))),
         }
     }
@@ -117,11 +167,13 @@ impl Registry {
         self.table.load().values().any(|model| !model.available.is_empty())
     }
 
-    /// Returns whether a version is available, or none is wanted: every known one has been unloaded.
+    /// Returns whether a version can be asked, or none is wanted: every known one has been unloaded.
     pub fn serves_what_it_should(&self) -> bool {
         let wanted = |status: &VersionStatus| status.state != State::End || status.error.is_some();
         let table = self.table.load();
-        self.serves() || !table.values().any(|model| model.versions.values().any(wanted))
+        let any =
+            |is: fn(&VersionStatus) -> bool| table.values().any(|model| model.versions.values().any(is));
+        any(VersionStatus::answers) || !any(wanted)
     }
 
     /// Returns the model in `name`, which is one or `MODEL/VERSION`.
@@ -132,15 +184,14 @@ impl Registry {
         }
     }
 
-    /// Returns whether any version of `name`, or `version` alone, is available; `None` if it is not known.
+    /// Returns whether any version of `name`, or `version` alone, can be asked; `None` if it is not known.
     pub fn is_available(&self, name: &str, version: Option<i64>) -> Option<bool> {
         let table = self.table.load();
         let model = table.get(name)?;
         match version {
-            None => (!model.versions.is_empty()).then_some(!model.available.is_empty()),
-            Some(version) => {
-                model.versions.contains_key(&version).then(|| model.available.contains_key(&version))
-            }
+            None => (!model.versions.is_empty())
+                .then(|| !model.available.is_empty() || model.versions.values().any(VersionStatus::answers)),
+            Some(version) => model.versions.get(&version).map(VersionStatus::answers),
         }
     }
 
@@ -152,18 +203,30 @@ impl Registry {
     /// Returns every known version of every model, sorted by name, oldest version first.
     pub fn states(&self) -> Vec<(String, VersionStatus)> {
         let table = self.table.load();
-        let mut all: Vec<_> = table
+        table
             .iter()
-            .flat_map(|(name, model)| model.versions.values().map(|status| (name.clone(), status.clone())))
-            .collect();
-        all.sort_by(|a, b| (&a.0, a.1.version).cmp(&(&b.0, b.1.version)));
-        all
+            .flat_map(|(name, model)| {
+                model.versions.values().map(|status| (name.to_string(), status.clone()))
+            })
+            .collect()
+    }
+
+    /// Returns every available version of every model.
+    pub fn available(&self) -> Vec<Arc<Servable>> {
+        self.table.load().values().flat_map(|model| model.available.values().cloned()).collect()
     }
 
     /// Records the state of `version` of `name`, without making it available or unavailable.
     pub fn set_state(&self, name: &str, version: i64, state: State, error: Option<Error>) {
+        self.change(name, |model| model.record(version, state, error));
+    }
+
+    /// Says whether a request has a known version loaded.
+    pub fn set_on_demand(&self, name: &str, version: i64, on_demand: bool) {
         self.change(name, |model| {
-            model.versions.insert(version, VersionStatus { version, state, error });
+            if let Some(status) = model.versions.get_mut(&version) {
+                status.on_demand = on_demand;
+            }
         });
     }
 
@@ -172,7 +235,7 @@ impl Registry {
         let (name, version) = (servable.name().to_owned(), servable.version());
         self.change(&name, |model| {
             model.available.insert(version, servable.clone());
-            model.versions.insert(version, VersionStatus { version, state: State::Available, error: None });
+            model.record(version, State::Available, None);
         });
     }
 
@@ -182,13 +245,35 @@ impl Registry {
         self.change(name, |model| {
             taken = model.available.remove(&version);
             if taken.is_some() {
-                let status = VersionStatus { version, state: State::Unloading, error: None };
-                model.versions.insert(version, status);
+                let state = State::Unloading;
+                model
+                    .versions
+                    .insert(version, VersionStatus { version, state, error: None, on_demand: false });
             }
         });
         taken.ok_or_else(|| {
             Error::new(Kind::FailedPrecondition, format!("Version {version} of model {name} is not loaded"))
         })
+    }
+
+    /// Hides an available version that no request holds (state UNLOADING): from now on it is loaded on demand. Returns
+    /// whether it is hidden.
+    pub fn rest(&self, name: &str, version: i64) -> bool {
+        /// The present table and the one that is being made have a handle each. A reader of a former one has another,
+        /// and counts as a request.
+        const OWN: usize = 2;
+        let mut rests = false;
+        self.change(name, |model| {
+            rests = model.available.get(&version).is_some_and(|servable| Arc::strong_count(servable) <= OWN);
+            if rests {
+                model.available.remove(&version);
+                let state = State::Unloading;
+                model
+                    .versions
+                    .insert(version, VersionStatus { version, state, error: None, on_demand: true });
+            }
+        });
+        rests
     }
 
     /// Replaces the labels of `name`.
@@ -203,11 +288,12 @@ impl Registry {
 
     fn change(&self, name: &str, edit: impl FnOnce(&mut Model)) {
         let _one_writer = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut table = Table::clone(&self.table.load());
+        let table = self.table.load_full();
         let mut model = table.get(name).map(|model| Model::clone(model)).unwrap_or_default();
         edit(&mut model);
-        table.insert(name.to_owned(), Arc::new(model));
-        self.table.store(Arc::new(table));
+        let dormant = model.versions.values().rev().find(|status| status.is_dormant());
+        model.dormant = dormant.map(|status| status.version);
+        self.table.store(Arc::new(table.with(name, Arc::new(model))));
         self.changes.send_replace(());
     }
 }
@@ -231,3 +317,6 @@ fn found(model: Option<&Model>, name: &str, choice: &VersionChoice) -> Result<Ar
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,7 @@ use crate::http2;
 use crate::memory::{self, Account, Budget};
 use crate::methods::ServerState;
 use crate::methods::changes::Changes;
+use crate::methods::demand::Demand;
 use crate::methods::exposition;
 use crate::methods::health::HealthPages;
 use crate::methods::record::Recorder;
@@ -119,6 +120,7 @@ impl Server {
         let access = options.access.as_ref().map(open_access_log).transpose()?.map(Arc::new);
         let telemetry = options.telemetry.clone();
         let known = Arc::new(OnceLock::new());
+        let demand = options.lazy_load.then(Demand::default);
         let traces = telemetry.as_ref().and_then(|settings| begin_traces(settings, metrics.as_ref(), &known));
         let state = Arc::new(ServerState {
             registry: Registry::counting(splits),
@@ -131,6 +133,7 @@ impl Server {
             traces,
             changes: Changes::default(),
             shadows: Shadows::default(),
+            demand,
         });
         state.shadows.serve(&state);
         let own = Arc::downgrade(&state);

@@ -520,7 +520,7 @@ def test_sources_cite_sections_that_are_there() -> None:
         assert re.search(rf"^#+ {re.escape(section)}\b", headings, re.MULTILINE), f"{document}.md {section}"
 
 
-@pytest.mark.parametrize("module", ["policy", "labels", "condition", "availability"])
+@pytest.mark.parametrize("module", ["policy", "labels", "condition", "availability", "residency"])
 def test_what_decides_about_versions_is_pure(module: str) -> None:
     """So is everything in ``lifecycle`` that it imports, directly or indirectly."""
     inside = {name: path for name, path in package_modules().items() if name.startswith("lifecycle.")}

@@ -206,6 +206,10 @@ class CoreOptions(Protocol):
     @property
     def payload_file_seconds(self) -> float: ...
     @property
+    def lazy_load(self) -> bool: ...
+    @property
+    def memory_budget(self) -> int | None: ...
+    @property
     def backlog(self) -> int: ...
 
 class AccessLogOptions(Protocol):
@@ -348,6 +352,8 @@ class LoadOptions(Protocol):
     def synthetic_warmup(self) -> bool: ...
     @property
     def retrying(self) -> bool: ...
+    @property
+    def most_memory(self) -> int | None: ...
 
 class AdminOptions(Protocol):
     """``config.values.AdminOptions``, as far as the core reads it."""
@@ -391,7 +397,8 @@ class LoadReport:
 
     seconds: duration of the load. signatures: (name, inputs, outputs), each input or output (alias,
     lower-case dtype, shape text such as ``[-1,224,224,3]`` or ``unknown``). placement: where runs happen,
-    ``caller`` or ``pool``.
+    ``caller`` or ``pool``. memory_bytes: what the load has taken of the memory; None if that was not
+    measured, which only loads one after another are, with ``lazy_load``.
     """
 
     @property
@@ -400,6 +407,8 @@ class LoadReport:
     def signatures(self) -> list[tuple[str, list[tuple[str, str, str]], list[tuple[str, str, str]]]]: ...
     @property
     def placement(self) -> str: ...
+    @property
+    def memory_bytes(self) -> int | None: ...
 
 @final
 class Administration:
@@ -528,6 +537,26 @@ class Server:
         """UNLOADING → END; blocks until no request holds the version and its memory is freed."""
     def fail(self, name: str, version: int, code: str, message: str) -> None:
         """Sets a version to END with an error, without loading it."""
+    def set_on_demand(self, name: str, version: int, on_demand: bool) -> None:
+        """Says whether a request has a known version loaded; clients count it as available then."""
+    def next_demand(self, seconds: float) -> tuple[str, int] | None:
+        """Takes the version that requests have waited for longest; waits for one, ``seconds`` at most."""
+    def demand_loaded(self, name: str, version: int) -> None:
+        """Tells requests that wait for a version that it serves."""
+    def demand_failed(self, name: str, version: int, error: tuple[str, str], seconds: float) -> None:
+        """Tells them that it does not: code and message. Requests within ``seconds`` are told the same."""
+    def end_demand(self) -> None:
+        """Ends all waiting for loads, present and future."""
+    def uses(self) -> list[tuple[str, int, float, int]]:
+        """Per loaded version, with ``lazy_load``: (name, version, seconds since its last run, uses).
+
+        The uses are the tenths of a second that had a run.
+        """
+    def rest(self, name: str, version: int) -> bool:
+        """AVAILABLE → UNLOADING, to be loaded on demand again, unless a request holds the version.
+
+        Returns whether that was so; ``unload`` follows.
+        """
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """Replaces the labels of a model."""
     def set_traffic(self, name: str, rules: Traffic | None, renewed: bool = False) -> None:

@@ -22,7 +22,10 @@ use std::time::Instant;
 const SIGNATURES: &str = "signature_def";
 
 /// Answers with the signatures of a version.
-pub(super) fn metadata(service: &GrpcService, received: Received<GetModelMetadataRequest>) -> Result<Reply> {
+pub(super) async fn metadata(
+    service: &GrpcService,
+    received: Received<GetModelMetadataRequest>,
+) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let spec = model_spec(request.model_spec.ok_or_else(missing_spec)?);
     service.server.check(context.pass.as_ref(), Need::SignaturesOf(&spec.name))?;
@@ -35,7 +38,7 @@ pub(super) fn metadata(service: &GrpcService, received: Received<GetModelMetadat
     if spec.name.is_empty() {
         return Err(Error::invalid("ModelSpec has no name specified."));
     }
-    let servable = service.server.registry.resolve(&spec.name, &spec.choice)?;
+    let servable = service.server.loaded(&spec.name, &spec.choice).await?;
     let signatures = prost_types::Any {
         type_url: "type.googleapis.com/tensorflow.serving.SignatureDefMap".to_owned(),
         value: match servable.signature_def_map() {

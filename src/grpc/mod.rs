@@ -275,7 +275,7 @@ impl GrpcService {
             "/tensorflow.serving.PredictionService/MultiInference" => {
                 rpc.ask::<wire::MultiInferenceRequest>().await
             }
-            "/tensorflow.serving.PredictionService/GetModelMetadata" => rpc.tell(info::metadata).await,
+            "/tensorflow.serving.PredictionService/GetModelMetadata" => rpc.wait(info::metadata).await,
             "/tensorflow.serving.ModelService/GetModelStatus" => rpc.tell(info::status).await,
             "/tensorflow.serving.ModelService/HandleReloadConfigRequest" => rpc.wait(info::reload).await,
             "/tensorflow.ProfilerService/Profile" if profiler => rpc.wait(profiler::profile).await,

@@ -116,6 +116,7 @@ fn service(policy: Policy, settings: Settings) -> (Arc<GrpcService>, Arc<Mutex<(
         traces: None,
         changes: crate::methods::changes::Changes::default(),
         shadows: crate::methods::shadow::Shadows::default(),
+        demand: None,
     });
     let connections = Connections::new(9, Budget::new(1 << 30));
     let view = OpenInference::new(server.clone(), Arc::new(true.into()), None, None);

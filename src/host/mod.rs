@@ -8,6 +8,7 @@ pub(crate) mod clock;
 #[cfg(feature = "python")]
 pub(crate) mod descriptors;
 pub(crate) mod file;
+pub(crate) mod held;
 #[cfg(any(feature = "python", test))]
 pub(crate) mod lent;
 pub(crate) mod libraries;

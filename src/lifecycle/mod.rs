@@ -3,13 +3,14 @@
 //! Both run on Python's loading and unloading threads and block until done; no thread that serves requests waits for
 //! them.
 
+mod meter;
 mod preparing;
 mod warmup;
 
 use crate::batch;
 use crate::engine::choice::{EngineKind, engine_of};
 use crate::engine::{Engine, LoadOptions};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::host::{memory, priority};
 use crate::methods::ServerState;
@@ -17,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::registry::State;
 use crate::servable::placement::Policy;
 use crate::servable::{Drain, Resources, Servable};
+use meter::Meter;
 use preparing::Preparing;
 use std::collections::HashMap;
 use std::path::Path;
@@ -40,6 +42,8 @@ pub struct Options {
     pub synthetic_warmup: bool,
     /// True if a failure is not final: the caller will retry, and the state stays LOADING.
     pub retrying: bool,
+    /// Most memory that it may take, in bytes, as far as that is measured.
+    pub most_memory: Option<u64>,
 }
 
 /// Batching of a version's requests.
@@ -61,6 +65,8 @@ pub struct Lifecycle {
     /// The phases of the loads in progress.
     phases: Mutex<HashMap<(String, i64), Phase>>,
     preparing: Preparing,
+    /// Measures loads, if versions are loaded on demand.
+    meter: Option<Meter>,
 }
 
 /// The phase of a load.
@@ -88,7 +94,9 @@ impl Phase {
 impl Lifecycle {
     /// Makes a lifecycle for the servables of `server`.
     pub fn new(server: Arc<ServerState>) -> Lifecycle {
-        Lifecycle { server, drains: Mutex::default(), phases: Mutex::default(), preparing: Preparing::new() }
+        let meter = server.demand.as_ref().map(|_| Meter::default());
+        let preparing = Preparing::new();
+        Lifecycle { server, drains: Mutex::default(), phases: Mutex::default(), preparing, meter }
     }
 
     /// Loads version `version` of `name` from `path` and makes it available. If it is already available, it serves
@@ -155,6 +163,16 @@ impl Lifecycle {
         self.phases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Hides a version that no request holds, to be unloaded; the next request for it has it loaded again. Returns whether
+    /// it is hidden.
+    pub fn rest(&self, name: &str, version: i64) -> bool {
+        let rests = self.server.registry.rest(name, version);
+        if let Some(demand) = self.server.demand.as_ref().filter(|_| rests) {
+            demand.rested();
+        }
+        rests
+    }
+
     /// Hides a version from new requests and waits for those that hold it.
     pub fn retire(&self, name: &str, version: i64) -> Result<()> {
         drop(self.server.registry.retire(name, version)?);
@@ -193,6 +211,7 @@ impl Lifecycle {
         let counts = self.server.metrics.as_ref().map(|metrics| metrics.served(name).version(version));
         let key = (name.to_owned(), version);
         self.phases().insert(key.clone(), Phase::Reading);
+        let measured = self.meter.as_ref().map(Meter::begin);
         let started = Instant::now();
         let loaded = engine.load(path, &options.engine);
         if let Some(metrics) = &self.server.metrics {
@@ -210,10 +229,15 @@ impl Lifecycle {
             scheduler: &self.server.scheduler,
             batching,
             counts,
+            tells_use: self.server.demand.is_some(),
         };
         let (servable, drain) = Servable::new(name.to_owned(), version, model, resources);
         self.phases().insert(key, Phase::Warming);
         warmup::warm(&self.server, &servable, path, options)?;
+        if let Some(taken) = measured.and_then(|measured| measured.taken()) {
+            servable.takes(taken);
+            fits(taken, options.most_memory)?;
+        }
         Ok((servable, drain))
     }
 
@@ -233,7 +257,10 @@ impl Lifecycle {
     /// Waits for the last request, then frees.
     fn free(&self, drain: Drain) -> Result<()> {
         self.in_background(|| {
+            drain.wait();
+            let freeing = self.meter.as_ref().map(Meter::frees);
             drain.wait_and_free();
+            drop(freeing);
             memory::after_unload();
         })
     }
@@ -248,6 +275,17 @@ impl Lifecycle {
 
     fn drains(&self) -> std::sync::MutexGuard<'_, HashMap<(String, i64), Drain>> {
         self.drains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses a version that takes more memory than all may.
+fn fits(taken: u64, most: Option<u64>) -> Result<()> {
+    match most {
+        Some(most) if taken > most => Err(Error::new(
+            Kind::ResourceExhausted,
+            format!("It takes {taken} bytes of memory, and --memory_budget allows {most} for all models"),
+        )),
+        _ => Ok(()),
     }
 }
 

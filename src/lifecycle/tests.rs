@@ -151,6 +151,7 @@ fn options(iterations: u32) -> Options {
         warmup_iterations: iterations,
         synthetic_warmup: true,
         retrying: false,
+        most_memory: None,
     }
 }
 

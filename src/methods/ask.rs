@@ -8,12 +8,14 @@ use super::{Answer, Context, ModelSpec, Plan, Reading, Request, ServerState};
 use crate::auth::Need;
 use crate::error::{Error, Result, guarded};
 use crate::metrics::Protocol;
+use crate::profile::Phase;
 use crate::servable::{self, Servable};
 use crate::tensor::Tensor;
 use crate::traffic_split::Decision;
 use bytes::Bytes;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 /// Most bytes of outputs that are encoded in the thread that read the call (some 100 µs of work).
 const SMALL_OUTPUTS: usize = 16 << 10;
@@ -116,8 +118,16 @@ async fn answer<C: Call>(
     decided: &OnceLock<Decision>,
 ) -> Result<C::Reply> {
     let checked = allowed(server, &call, &context).and_then(|()| call.check(server, &context));
-    let routed =
+    let mut routed =
         call.spec().and_then(|spec| server.registry.route(&spec.name, &spec.choice, context.keys.as_deref()));
+    if routed.is_err()
+        && server.demand.is_some()
+        && checked.is_ok()
+        && let Ok(spec) = call.spec()
+    {
+        // Boxed: no other request should have to hold it.
+        routed = Box::pin(loaded(server, spec, &context)).await.map(|servable| (servable, None));
+    }
     let servable = routed.map(|(servable, decision)| {
         context.decision = decision.inspect(|decision| _ = decided.set(decision.clone()));
         servable
@@ -153,6 +163,14 @@ async fn answer<C: Call>(
         return Box::pin(guarded(|| planned.submit())?.answer(server)).await;
     }
     Box::pin(planned.queue(server)).await
+}
+
+/// Waits for a version that is loaded on demand: that is time in a queue.
+async fn loaded(server: &ServerState, spec: &ModelSpec, context: &Context) -> Result<Arc<Servable>> {
+    context.enter(Phase::Queue, Instant::now());
+    let servable = server.loaded(&spec.name, &spec.choice).await;
+    context.enter(Phase::Decode, Instant::now());
+    servable
 }
 
 /// Refuses a call that its token is not for. One that names no model is refused for that.

@@ -2,7 +2,7 @@
 
 use super::ServerState;
 use crate::host::process;
-use crate::metrics::content::{Logs, Process, SignatureEngine, Surroundings, VersionState};
+use crate::metrics::content::{Logs, Process, Residence, SignatureEngine, Surroundings, VersionState};
 use crate::metrics::family::Family;
 use crate::metrics::{Format, Metrics, Point};
 use crate::registry::{State, VersionChoice, VersionStatus};
@@ -45,10 +45,40 @@ pub fn tensorflow_page(server: &ServerState) -> Page {
 
 fn surroundings(server: &ServerState) -> Surroundings {
     let states = server.registry.states();
+    let residence = residence(server, &states);
     let available = states.iter().filter(|(_, status)| status.state == State::Available);
     let engines = available.flat_map(|(model, status)| engines(server, model, status.version)).collect();
     let versions = states.into_iter().filter_map(|(model, status)| version(model, &status)).collect();
-    Surroundings { versions, engines, logs: logs(server), process: observed() }
+    Surroundings { versions, engines, logs: logs(server), process: observed(), residence }
+}
+
+/// Returns what is told of models that are loaded on demand, if any may be.
+fn residence(server: &ServerState, states: &[(String, VersionStatus)]) -> Option<Residence> {
+    let demand = server.demand.as_ref()?;
+    let count = |name| {
+        let counted = states.iter().filter(|(_, status)| residence_state(status) == Some(name));
+        (name, counted.count() as u64)
+    };
+    let taken = server.registry.available().into_iter().filter_map(|servable| {
+        servable.taken().map(|bytes| (servable.name().to_owned(), servable.version(), bytes))
+    });
+    Some(Residence {
+        versions: ["START", "LOADING", "AVAILABLE", "UNLOADING", "FAILED"].map(count).into(),
+        taken: taken.collect(),
+        budget: server.options.memory_budget,
+        rests: demand.rests(),
+        waits: demand.waits(),
+        waiting: demand.waiting() as u64,
+    })
+}
+
+/// Returns the state of a version, with those that are not loaded yet; `None` for one that is gone.
+fn residence_state(status: &VersionStatus) -> Option<&'static str> {
+    match (status.state, &status.error) {
+        (State::End, None) => None,
+        (State::End, Some(_)) => Some("FAILED"),
+        (state, _) => Some(state.name()),
+    }
 }
 
 fn logs(server: &ServerState) -> Logs {
@@ -59,11 +89,9 @@ fn logs(server: &ServerState) -> Logs {
 
 /// Returns the state of a version, unless it is unloaded.
 fn version(model: String, status: &VersionStatus) -> Option<VersionState> {
-    let state = match (status.state, &status.error) {
-        (State::End, None) => return None,
-        (State::End, Some(_)) => "FAILED",
-        (state, _) => state.name(),
-    };
+    // One of thousands, most likely; they are counted together.
+    let sleeps = status.on_demand && status.state == State::Start;
+    let state = residence_state(status).filter(|_| !sleeps)?;
     Some(VersionState { model, version: status.version, state })
 }
 

@@ -6,6 +6,7 @@ pub mod bind;
 pub mod changes;
 mod copies;
 mod debug_text;
+pub mod demand;
 pub mod examples;
 pub mod exposition;
 pub mod health;
@@ -31,8 +32,10 @@ use crate::error::Result;
 use crate::exchange::Observers;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, VersionChoice};
+use crate::servable::Servable;
 use crate::telemetry::Traces;
 use changes::Changes;
+use demand::Demand;
 use record::Recorder;
 use shadow::Shadows;
 use std::sync::Arc;
@@ -59,9 +62,21 @@ pub struct ServerState {
     pub changes: Changes,
     /// Copies of requests whose answers are compared.
     pub shadows: Shadows,
+    /// The loads that requests wait for; `None` if all models are loaded from the beginning.
+    pub demand: Option<Demand>,
 }
 
 impl ServerState {
+    /// Returns the version that a request is for, like [`Registry::resolve`]; waits for one that is loaded on demand. Whoever
+    /// asks has to have checked that the client may.
+    pub async fn loaded(&self, name: &str, choice: &VersionChoice) -> Result<Arc<Servable>> {
+        let found = self.registry.resolve(name, choice);
+        match &self.demand {
+            Some(demand) if found.is_err() => demand.wait(&self.registry, name, choice).await,
+            _ => found,
+        }
+    }
+
     /// Returns who wants to know of requests.
     pub fn observers(&self) -> Observers<'_> {
         Observers {
@@ -92,6 +107,7 @@ impl ServerState {
 impl ServerState {
     /// A server without models and metrics.
     pub(crate) fn for_tests(options: Options) -> ServerState {
+        let demand = options.lazy_load.then(Demand::default);
         ServerState {
             registry: Registry::default(),
             scheduler: Scheduler::with_slots(1),
@@ -103,6 +119,7 @@ impl ServerState {
             traces: None,
             changes: Changes::default(),
             shadows: Shadows::default(),
+            demand,
         }
     }
 }

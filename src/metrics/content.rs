@@ -28,6 +28,25 @@ pub struct Surroundings {
     pub logs: Logs,
     /// The process, as far as the system tells.
     pub process: Process,
+    /// Models that are loaded on demand, if any may be.
+    pub residence: Option<Residence>,
+}
+
+/// The models that are loaded on demand, and those that are in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Residence {
+    /// Versions by the name of their state, without those that are gone.
+    pub versions: Vec<(&'static str, u64)>,
+    /// What loaded versions have taken of the memory, as far as that was measured: model, number, bytes.
+    pub taken: Vec<(String, i64, u64)>,
+    /// Most that all may take, if there is a limit.
+    pub budget: Option<u64>,
+    /// Versions that made room for others.
+    pub rests: u64,
+    /// Requests that have waited for a load.
+    pub waits: u64,
+    /// Those that wait now.
+    pub waiting: u64,
 }
 
 /// The state of a version.

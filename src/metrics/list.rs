@@ -14,6 +14,7 @@ use super::series::Answers;
 use super::{Api, CODES, Protocol, code_name};
 use crate::error::Kind;
 use crate::profile::Phase;
+use std::collections::HashMap;
 
 /// A metric, and the function that writes its samples.
 pub(super) type Listed = (Family, fn(&mut Samples<'_>, &Content<'_>));
@@ -87,6 +88,12 @@ pub(super) const LIST: &[Listed] = families! {
     "servable_model_loads_total" Counter ["model", "outcome"] "Loads of versions by an engine, by the code of their outcome: OK, or the name of an error." loads;
     "servable_model_load_seconds" Histogram ["model"] "Time of loads that succeeded, warm-up included." load_times;
     "servable_model_file_bytes" Gauge ["model", "version"] "Size of the files of a loaded version: about what it takes in memory, which engines do not tell." file_bytes;
+    "servable_versions" Gauge ["state"] "With --lazy_load: versions by their state: START, not loaded yet or to make room for others; LOADING, AVAILABLE, UNLOADING, FAILED." versions;
+    "servable_model_memory_bytes" Gauge ["model", "version"] "With --lazy_load: what the load of a version has taken of the memory, as it was measured. None if it was not." memory_taken;
+    "servable_memory_budget_bytes" Gauge [] "Most memory that all models may take: --memory_budget. None without it." memory_budget;
+    "servable_model_rests_total" Counter [] "With --lazy_load: versions that were unloaded to make room for others." rests;
+    "servable_load_waits_total" Counter [] "With --lazy_load: requests that waited for the load of their version." load_waits;
+    "servable_load_waiting" Gauge [] "With --lazy_load: requests that wait for a load now." load_waiting;
     "servable_signature_engine_info" Info ["model", "version", "signature", "engine"] "The engine that runs a signature now." engines;
 
     "process_cpu_seconds_total" Counter [] "CPU time of the process, in seconds." process_cpu;
@@ -419,8 +426,10 @@ fn file_bytes(samples: &mut Samples<'_>, content: &Content<'_>) {
 }
 
 fn engines(samples: &mut Samples<'_>, content: &Content<'_>) {
+    let models: HashMap<&str, &ModelContent> =
+        content.models.iter().map(|model| (&*model.name, model)).collect();
     let of_files = |of: &SignatureEngine| {
-        let model = content.models.iter().find(|model| model.name == of.model)?;
+        let model = models.get(&*of.model)?;
         let version = model.versions.iter().find(|version| version.number == of.version)?;
         Some(version.facts.engine)
     };
@@ -464,6 +473,36 @@ fn shadow_durations(samples: &mut Samples<'_>, content: &Content<'_>) {
             seconds(samples, &[model, target, side], &times, None);
         }
     });
+}
+
+fn versions(samples: &mut Samples<'_>, content: &Content<'_>) {
+    for (state, count) in content.surroundings.residence.iter().flat_map(|residence| &residence.versions) {
+        samples.sample(&[state], *count);
+    }
+}
+
+fn memory_taken(samples: &mut Samples<'_>, content: &Content<'_>) {
+    for (model, version, bytes) in
+        content.surroundings.residence.iter().flat_map(|residence| &residence.taken)
+    {
+        samples.sample(&[model, &version.to_string()], *bytes);
+    }
+}
+
+fn memory_budget(samples: &mut Samples<'_>, content: &Content<'_>) {
+    known(samples, content.surroundings.residence.as_ref().and_then(|residence| residence.budget));
+}
+
+fn rests(samples: &mut Samples<'_>, content: &Content<'_>) {
+    known(samples, content.surroundings.residence.as_ref().map(|residence| residence.rests));
+}
+
+fn load_waits(samples: &mut Samples<'_>, content: &Content<'_>) {
+    known(samples, content.surroundings.residence.as_ref().map(|residence| residence.waits));
+}
+
+fn load_waiting(samples: &mut Samples<'_>, content: &Content<'_>) {
+    known(samples, content.surroundings.residence.as_ref().map(|residence| residence.waiting));
 }
 
 fn access_lines(samples: &mut Samples<'_>, content: &Content<'_>) {

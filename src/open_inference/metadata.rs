@@ -2,9 +2,10 @@
 
 use super::{datatype, refusal};
 use crate::engine::signature::{Signature, TensorSpec};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::methods::{ModelSpec, ServerState, bind};
 use crate::registry::{State, VersionChoice};
+use crate::servable::Servable;
 use crate::tensor::DType;
 
 /// The name of the server.
@@ -59,10 +60,13 @@ impl TensorMetadata {
     }
 }
 
-/// Returns what is told of the version that `spec` names.
-pub fn of_model(server: &ServerState, spec: &ModelSpec) -> Result<ModelMetadata> {
-    let servable = server.registry.resolve(&spec.name, &spec.choice);
-    let servable = super::served(server, spec, servable.as_deref())?;
+/// Returns what is told of `servable`, the version that `spec` names.
+pub fn of_model(
+    server: &ServerState,
+    spec: &ModelSpec,
+    servable: Result<&Servable, &Error>,
+) -> Result<ModelMetadata> {
+    let servable = super::served(server, spec, servable)?;
     let signature: &Signature = bind::signature(server, servable, &spec.signature_name)?;
     let versions = match &spec.choice {
         VersionChoice::Version(_) | VersionChoice::Label(_) => vec![servable.version()],
@@ -115,9 +119,13 @@ impl ModelConfig {
     }
 }
 
-/// Returns the configuration of the version that `spec` names.
-pub fn config(server: &ServerState, spec: &ModelSpec) -> Result<ModelConfig> {
-    let metadata = of_model(server, spec)?;
+/// Returns the configuration of `servable`, the version that `spec` names.
+pub fn config(
+    server: &ServerState,
+    spec: &ModelSpec,
+    servable: Result<&Servable, &Error>,
+) -> Result<ModelConfig> {
+    let metadata = of_model(server, spec, servable)?;
     let rows = are_rows(&metadata.inputs, &metadata.outputs);
     Ok(ModelConfig { max_batch_size: if rows { MAX_BATCH_SIZE } else { 0 }, metadata })
 }

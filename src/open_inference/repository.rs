@@ -50,6 +50,8 @@ pub fn index(registry: &Registry, ready_only: bool) -> Vec<Indexed> {
 
 fn indexed(name: String, status: &VersionStatus) -> Indexed {
     let (state, reason) = match (status.state, &status.error) {
+        // Its first request loads it.
+        (_, None) if status.is_dormant() => ("READY", String::new()),
         (State::Available, _) => ("READY", String::new()),
         (State::Start | State::Loading, _) => ("LOADING", String::new()),
         (State::Unloading, _) => ("UNLOADING", String::new()),
@@ -77,5 +79,7 @@ mod tests {
             [("a", 1, "LOADING", ""), ("a", 2, "UNAVAILABLE", "broken"), ("b", 1, "UNAVAILABLE", "unloaded")]
         );
         assert!(index(&registry, true).is_empty());
+        registry.set_on_demand("a", 1, true);
+        assert_eq!(index(&registry, true).len(), 1, "what is loaded on demand can be asked");
     }
 }

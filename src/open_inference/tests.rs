@@ -250,14 +250,15 @@ async fn clients_change_models_where_that_is_allowed() {
 #[test]
 fn a_version_tells_its_tensors() {
     let (server, _) = serving();
-    let told = metadata::of_model(&server, &spec("m", VersionChoice::Latest)).unwrap();
+    let servable = server.registry.resolve("m", &VersionChoice::Latest);
+    let told = metadata::of_model(&server, &spec("m", VersionChoice::Latest), servable.as_deref()).unwrap();
     assert_eq!((told.versions, told.platform), (vec![3], ""));
     let names: Vec<_> = told.inputs.iter().map(|one| (&*one.name, one.datatype(), &one.shape[..])).collect();
     assert_eq!(names, [("a", "FP32", &[-1][..]), ("b", "FP32", &[-1])]);
-    let config = metadata::config(&server, &spec("m", VersionChoice::Latest)).unwrap();
+    let config = metadata::config(&server, &spec("m", VersionChoice::Latest), servable.as_deref()).unwrap();
     assert_eq!((config.max_batch_size, config.dims(&config.metadata.inputs[0])), (0, &[-1][..]));
     let missing = ModelSpec { signature_name: "x".to_owned(), ..spec("m", VersionChoice::Latest) };
-    assert_eq!(metadata::of_model(&server, &missing).unwrap_err().http_status(), 400);
+    assert_eq!(metadata::of_model(&server, &missing, servable.as_deref()).unwrap_err().http_status(), 400);
 }
 
 proptest! {

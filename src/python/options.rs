@@ -85,6 +85,8 @@ pub(super) struct CoreOptions {
     request_ids: String,
     payload_file_bytes: u64,
     payload_file_seconds: f64,
+    lazy_load: bool,
+    memory_budget: Option<u64>,
     backlog: u32,
 }
 
@@ -216,6 +218,7 @@ pub(super) struct LoadOptions {
     warmup_iterations: u32,
     synthetic_warmup: bool,
     retrying: bool,
+    most_memory: Option<u64>,
 }
 
 /// `_core.BatchingOptions`.
@@ -329,6 +332,8 @@ impl CoreOptions {
             http2_cleartext: self.http2_cleartext,
             io_threads: if self.io_threads > 0 { self.io_threads } else { cores },
             limits: self.queue_limits.limits(slots, cores, self.batch_threads),
+            lazy_load: self.lazy_load,
+            memory_budget: self.memory_budget,
             backlog: self.backlog,
             non_utf8: if self.base64_non_utf8 { NonUtf8::Base64 } else { NonUtf8::Raw },
             tensor_content: self.tensor_content,
@@ -459,6 +464,7 @@ impl LoadOptions {
             warmup_iterations: self.warmup_iterations,
             synthetic_warmup: self.synthetic_warmup,
             retrying: self.retrying,
+            most_memory: self.most_memory,
         })
     }
 }

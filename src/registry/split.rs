@@ -43,7 +43,7 @@ impl Model {
     /// Returns the version for what names none and is not spread: the newest, or what the rules say.
     pub(super) fn default_version(&self) -> Option<&Arc<Servable>> {
         match &self.split {
-            None => self.available.last_key_value().map(|(_, servable)| servable),
+            None => self.latest(),
             Some(split) => split.default(self),
         }
     }

@@ -40,10 +40,12 @@ use crate::http::pieces::Pieces;
 use crate::http::reply::{Body, Reply};
 use crate::http::{Service, Settings, target};
 use crate::methods::health::{HealthPages, Page, Subject};
-use crate::methods::{Context, ServerState, ask};
+use crate::methods::{Context, ModelSpec, ServerState, ask};
 use crate::open_inference::OpenInference;
 use crate::peer::Sender;
+use crate::servable::Servable;
 use crate::traffic_split::Keys;
+use bytes::Bytes;
 use call::RestCall;
 use http::header::EXPECT;
 use http::request::Parts;
@@ -294,17 +296,39 @@ async fn answered(
     exchange: &Exchange,
     body: RequestBody,
 ) -> Reply {
-    let otherwise = match route(&service.server, head, client.pass.as_ref()) {
+    let routed = || route(&service.server, head, client.pass.as_ref());
+    let otherwise = match routed() {
         Ok(post) => return call(service, client, (head, post), exchange, body).await,
         Err(otherwise) => otherwise,
     };
     drain(head, body).await;
     match otherwise {
         Otherwise::Reply(reply) => reply,
+        Otherwise::Dormant(spec) => {
+            // Held, so that it is still there when it is told of.
+            match Box::pin(loaded(&service.server, client, &spec)).await {
+                Ok(_held) => {
+                    let Err(Otherwise::Reply(reply)) = routed() else {
+                        return Error::internal("What was loaded is not there").into();
+                    };
+                    reply
+                }
+                Err(why) => why.into(),
+            }
+        }
         // Boxed: no other request should have to hold it.
         Otherwise::Document(asked, accepts) => {
             Box::pin(openapi::answer(service, &client.connection, client.pass.as_ref(), asked, accepts)).await
         }
+    }
+}
+
+/// Waits for a version that is loaded on demand, as long as `client` would for a prediction.
+async fn loaded(server: &ServerState, client: &Caller, spec: &ModelSpec) -> Result<Arc<Servable>> {
+    tokio::select! {
+        biased;
+        loaded = server.loaded(&spec.name, &spec.choice) => loaded,
+        error = ended(server.options.rest_timeout, client) => Err(error),
     }
 }
 

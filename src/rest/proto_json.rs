@@ -362,8 +362,8 @@ mod tests {
     fn status_lists_every_version() {
         let error = Some(Error::not_found("no \"x\" in <model>\n"));
         let versions = [
-            VersionStatus { version: 123, state: State::Available, error: None },
-            VersionStatus { version: 2, state: State::End, error },
+            VersionStatus { version: 123, state: State::Available, error: None, on_demand: false },
+            VersionStatus { version: 2, state: State::End, error, on_demand: false },
         ];
         let expected = r#"{
  "model_version_status": [

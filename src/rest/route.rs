@@ -11,7 +11,7 @@ use crate::http::head::{self, Fields};
 use crate::http::reply::{Body, Content, Refusal, Reply};
 use crate::http::target;
 use crate::methods::observer::Observer;
-use crate::methods::{ServerState, info};
+use crate::methods::{ModelSpec, ServerState, info};
 use crate::metrics::{Api, Protocol};
 use crate::registry::VersionChoice;
 use http::header::{HeaderName, ORIGIN};
@@ -44,6 +44,8 @@ pub(super) enum Otherwise {
     Reply(Reply),
     /// A description of the API, which is still to be made.
     Document(openapi::Asked, Accepts),
+    /// Routed again once this version is loaded.
+    Dormant(ModelSpec),
 }
 
 impl From<Reply> for Otherwise {
@@ -102,7 +104,18 @@ pub(super) fn route(server: &ServerState, request: &Parts, pass: Option<&Pass>) 
         }
         target = Target::Malformed;
     }
+    if looks && let Some(spec) = dormant(server, pass, &target) {
+        return Err(Otherwise::Dormant(spec));
+    }
     Err(answered_at_once(server, request, pass, target, accepts()).into())
+}
+
+/// Returns the version that has to be loaded before `target` can be told, to whoever may know it.
+fn dormant(server: &ServerState, pass: Option<&Pass>, target: &Target) -> Option<ModelSpec> {
+    let Target::Metadata(name, choice) = target else { return None };
+    server.registry.dormant(name, choice)?;
+    server.check(pass, Need::SignaturesOf(name)).ok()?;
+    Some(ModelSpec { name: name.clone(), choice: choice.clone(), signature_name: String::new() })
 }
 
 /// Answers a request that needs no body, observed from outside.

@@ -1,6 +1,7 @@
 //! One loaded version: its signatures, its model, and the placement of its runs.
 
 pub mod placement;
+mod used;
 mod ways;
 
 use crate::batch::{self, Batcher, Batching, Lane, Ran, Scheduler};
@@ -21,8 +22,10 @@ use placement::{Placement, Plan, Policy};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
+pub use used::Use;
+use used::Used;
 
 /// A version that requests can hold. Its last handle may drop on any thread: the model itself is freed only by
 /// [`Drain::wait_and_free`].
@@ -38,6 +41,10 @@ pub struct Servable {
     bodies: Lane,
     // Batches its requests, if enabled.
     batcher: Option<Arc<Batcher>>,
+    // When it was used, if somebody asks for that.
+    used: Option<Used>,
+    // What its load has taken of the memory, in bytes, if that was measured.
+    taken: OnceLock<u64>,
     // Dropped last, when nothing of this servable is in use; see `new`. The batcher has one too.
     _in_use: mpsc::Sender<Infallible>,
 }
@@ -54,13 +61,15 @@ pub struct Resources<'a> {
     pub batching: Option<Batching>,
     /// Counts requests and runs, if enabled.
     pub counts: Option<Arc<VersionCounts>>,
+    /// True to know when it was used.
+    pub tells_use: bool,
 }
 
 #[cfg(test)]
 impl<'a> Resources<'a> {
     /// Resources without batches and counts.
     pub(crate) fn plain(policy: Policy, scheduler: &'a Scheduler) -> Resources<'a> {
-        Resources { engine: "fake", policy, scheduler, batching: None, counts: None }
+        Resources { engine: "fake", policy, scheduler, batching: None, counts: None, tells_use: false }
     }
 }
 
@@ -111,6 +120,11 @@ impl InUse {
 }
 
 impl Drain {
+    /// Blocks until no request holds the servable.
+    pub fn wait(&self) {
+        self.in_use.wait();
+    }
+
     /// Returns a handle for waiting until no request holds the servable.
     pub fn in_use(&self) -> InUse {
         self.in_use.clone()
@@ -131,7 +145,7 @@ impl Servable {
         model: Box<dyn Model>,
         resources: Resources<'_>,
     ) -> (Arc<Servable>, Drain) {
-        let Resources { engine, policy, scheduler, batching, counts } = resources;
+        let Resources { engine, policy, scheduler, batching, counts, tells_use } = resources;
         let model: Arc<dyn Model> = model.into();
         let (sender, receiver) = mpsc::channel();
         let drain = Drain { model: model.clone(), in_use: InUse(Arc::new(Mutex::new(receiver))) };
@@ -151,8 +165,19 @@ impl Servable {
         let bodies = scheduler.lane(&name, Work::Bodies);
         let sizes = counts.as_ref().map(|counts| counts.batches());
         let batcher = batching.map(|batching| Batcher::new(batching, model.clone(), sizes, sender.clone()));
-        let servable =
-            Servable { name, version, engine, model, places, unknown, bodies, batcher, _in_use: sender };
+        let servable = Servable {
+            name,
+            version,
+            engine,
+            model,
+            places,
+            unknown,
+            bodies,
+            batcher,
+            used: tells_use.then(Used::new),
+            taken: OnceLock::new(),
+            _in_use: sender,
+        };
         (Arc::new(servable), drain)
     }
 
@@ -169,6 +194,22 @@ impl Servable {
     /// Returns the name of the engine for its files.
     pub fn engine(&self) -> &'static str {
         self.engine
+    }
+
+    /// Returns when and how often it was used; `None` if nobody wanted to know.
+    pub fn usage(&self) -> Option<Use> {
+        self.used.as_ref().map(Used::told)
+    }
+
+    /// Says how many bytes of memory its load has taken.
+    pub fn takes(&self, bytes: u64) {
+        // Measured once.
+        let _first = self.taken.set(bytes);
+    }
+
+    /// Returns how many bytes of memory its load has taken; `None` if that was not measured.
+    pub fn taken(&self) -> Option<u64> {
+        self.taken.get().copied()
     }
 
     /// Returns every signature, by name.
@@ -276,7 +317,7 @@ impl Servable {
     /// engine can be interrupted.
     pub fn run(&self, run: Run, context: &Context) -> Result<Vec<Tensor>> {
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun::now(api, signature, context);
+        let begun = self.begin(api, signature, context);
         context.is_wanted(begun.at)?;
         let timeout = context.time_left(begun.at)?;
         let place = self.place(&begun.signature);
@@ -299,7 +340,7 @@ impl Servable {
             return self.run(run, context).map(ControlFlow::Break);
         }
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun::now(api, signature, context);
+        let begun = self.begin(api, signature, context);
         context.is_wanted(begun.at)?;
         let timeout = context.time_left(begun.at)?;
         let Plan { threads, timed } = self.placement(&begun.signature).plan();
@@ -315,6 +356,15 @@ impl Servable {
     pub fn run_aside(&self, run: &Run, timeout: Duration) -> Result<Vec<Tensor>> {
         let threads = self.placement(named(&run.signature)).threads_aside();
         self.model.run(&run.feeds, &run.fetches, RunOptions { threads, timeout: Some(timeout) })
+    }
+
+    /// Begins a run for the request with `context`.
+    fn begin(&self, api: Api, signature: Arc<str>, context: &Context) -> Begun {
+        let begun = Begun::now(api, signature, context);
+        if let Some(used) = &self.used {
+            used.at(begun.at);
+        }
+        begun
     }
 
     /// Accounts for a run in the engine's `threads` that has just ended.
@@ -341,7 +391,7 @@ impl Servable {
     pub fn submit(self: &Arc<Self>, run: Run, context: &Context) -> Result<Outputs> {
         let Some(batcher) = &self.batcher else { return Err(Error::internal("Batching is off")) };
         let Run { api, signature, feeds, fetches } = run;
-        let begun = Begun::now(api, signature, context);
+        let begun = self.begin(api, signature, context);
         context.is_wanted(begun.at)?;
         let place = self.place(&begun.signature);
         begun.enter(Phase::Queue, begun.at);

@@ -29,6 +29,7 @@ class FakeReport:
 
     seconds: float = 0.01
     placement: str = "caller"
+    memory_bytes: int | None = None
     signatures: list[tuple[str, list[tuple[str, str, str]], list[tuple[str, str, str]]]] = field(
         default_factory=lambda: [("serving_default", [("x", "float", "[-1]")], [("y", "float", "[-1]")])]
     )
@@ -57,6 +58,15 @@ class FakeCore:
         self.changed = threading.Condition()
         self.stopped = False
         self.sockets: dict[str, socket.socket] = {}
+        # Loads on demand: what tests ask for, and what they are told; what has requests in flight, and uses.
+        self.asked: list[tuple[str, int]] = []
+        self.told: list[tuple[str, int, str]] = []
+        self.pauses: dict[tuple[str, int], float] = {}
+        self.on_demand: set[tuple[str, int]] = set()
+        self.in_flight: set[tuple[str, int]] = set()
+        self.used: dict[tuple[str, int], tuple[float, int]] = {}
+        self.taken: dict[str, int] = {}
+        self.ended = False
 
     def _note(self, name: str, version: int, state: str, *call: Any) -> None:
         with self.changed:
@@ -77,7 +87,7 @@ class FakeCore:
                 self._note(name, version, "END", "failed")
             raise
         self._note(name, version, "AVAILABLE", "loaded")
-        return FakeReport()
+        return FakeReport(memory_bytes=self.taken.get(name))
 
     def retire(self, name: str, version: int) -> None:
         self.on_retire(name, version)
@@ -92,6 +102,60 @@ class FakeCore:
     def fail(self, name: str, version: int, code: str, message: str) -> None:
         self.errors[name, version] = (code, message)
         self._note(name, version, "END", "fail")
+
+    def ask(self, name: str, version: int) -> None:
+        """Has requests wait for a version."""
+        with self.changed:
+            self.asked.append((name, version))
+            self.changed.notify_all()
+
+    def set_on_demand(self, name: str, version: int, on_demand: bool) -> None:
+        with self.changed:
+            (self.on_demand.add if on_demand else self.on_demand.discard)((name, version))
+            self.changed.notify_all()
+
+    def next_demand(self, seconds: float) -> tuple[str, int] | None:
+        with self.changed:
+            self.changed.wait_for(lambda: self.asked or self.ended, seconds)
+            return self.asked.pop(0) if self.asked and not self.ended else None
+
+    def demand_loaded(self, name: str, version: int) -> None:
+        self._tell(name, version, "")
+
+    def demand_failed(self, name: str, version: int, error: tuple[str, str], seconds: float) -> None:
+        self.pauses[name, version] = seconds
+        self._tell(name, version, f"{error[0]}: {error[1]}")
+
+    def _tell(self, name: str, version: int, outcome: str) -> None:
+        with self.changed:
+            self.told.append((name, version, outcome))
+            self.changed.notify_all()
+
+    def end_demand(self) -> None:
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
+    def uses(self) -> list[tuple[str, int, float, int]]:
+        with self.changed:
+            available = [key for key, state in self.state.items() if state == "AVAILABLE"]
+            return [(*key, *self.used.get(key, (0.0, 0))) for key in available]
+
+    def rest(self, name: str, version: int) -> bool:
+        if (name, version) in self.in_flight:
+            return False
+        self._note(name, version, "UNLOADING", "rest")
+        return True
+
+    def wait_told(self, name: str, version: int, outcome: str = "", times: int = 1) -> None:
+        """Waits until those who wait for a version have been told something that begins so."""
+
+        def told() -> bool:
+            found = [one for one in self.told if one[:2] == (name, version) and one[2].startswith(outcome)]
+            return len(found) >= times
+
+        with self.changed:
+            assert self.changed.wait_for(told, 10), f"expected {name} {version} {outcome!r}, got {self.told}"
 
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         self.labels[name] = labels

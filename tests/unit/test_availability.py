@@ -28,6 +28,10 @@ FAILED = LOADING.load_returned().load_failed(ERROR, None)
 TRIED_ANEW = FAILED.reload_queued()
 LEAVING = SERVING.unload_begun()
 GIVEN_UP = NEW.load_queued().given_up()
+ASLEEP = NEW.put_off()
+AWAKENING = ASLEEP.load_queued().load_begun(0.0)
+RESTING = SERVING.rested()
+BROKEN = AWAKENING.load_returned().load_failed(ERROR, None)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,11 @@ GIVEN_UP = NEW.load_queued().given_up()
         ([FAILING, FAILED, LOADING], Availability.FAILED),
         ([FAILED, HANGING, SERVING], Availability.AVAILABLE),
         ([RELOADING], Availability.AVAILABLE),
+        ([ASLEEP], Availability.ON_DEMAND),
+        ([RESTING], Availability.ON_DEMAND),
+        ([AWAKENING], Availability.WAITING),
+        ([ASLEEP, SERVING], Availability.AVAILABLE),
+        ([ASLEEP, BROKEN], Availability.FAILED),
     ],
 )
 @pytest.mark.parametrize("missing", [False, True])
@@ -73,3 +82,8 @@ def test_which_versions_a_label_may_be_put_on(
 ) -> None:
     conditions = {number: Condition(place(number), state) for number, state in states.items()}
     assert {number for number in states if stays(number, conditions, wanted.__contains__)} == staying
+
+
+def test_what_is_loaded_on_demand_may_have_labels() -> None:
+    for condition, answers in [(ASLEEP, True), (AWAKENING, True), (BROKEN, False), (RESTING, False)]:
+        assert stays(1, {1: condition}, lambda _: True) is answers

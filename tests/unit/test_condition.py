@@ -304,3 +304,21 @@ def test_no_sequence_of_events_leads_anywhere_else(choices: list[int]) -> None:
         loads -= event in ENDING
         assert loads == (condition.stage in (Stage.QUEUED, Stage.SETTINGS, Stage.CORE, Stage.RETURNED))
         assert loads in (0, 1)
+
+
+def test_a_version_that_is_put_off_is_one_whose_load_is_asked_for() -> None:
+    asleep = Condition(PLACE).put_off()
+    assert asleep.sleeps
+    assert asleep.answers
+    serving = asleep.load_queued().load_begun(0.0).load_returned().loaded()
+    assert serving.may_rest
+    assert not serving.sleeps
+    for busy in (serving.reload_queued(), serving.unload_begun(), asleep, asleep.load_queued()):
+        assert not busy.may_rest
+        with pytest.raises(TransitionError, match="rested"):
+            busy.rested()
+    resting = serving.rested()
+    assert resting.sleeps
+    assert resting.unloaded().was_unloaded
+    with pytest.raises(TransitionError, match="put_off"):
+        serving.put_off()

@@ -14,6 +14,7 @@ from servable.config.flags import CPUS
 from servable.config.settings import address, server_config
 from servable.config.values import AccessLogOptions, Folder, ModelConfig, ServerConfig, TlsFiles
 from servable.errors import StatusError, UsageError
+from servable.sizes import parse_size
 
 NO_ENVIRONMENT: Mapping[str, str] = {}
 
@@ -404,3 +405,57 @@ def test_only_serve_has_pages_of_health_on_the_rest_port_by_default(tmp_path: Pa
     assert serve(str(tmp_path)).core.health_pages
     assert not drop_in("--model_base_path=/m").core.health_pages
     assert drop_in("--model_base_path=/m", "--enable_rest_healthcheck").core.health_pages
+
+
+def test_models_on_demand_and_their_budget(tmp_path: Path) -> None:
+    folder = f"--models_dir={tmp_path}"
+    config = serve(folder, "--lazy_load", "--memory_budget=2GiB", "--pinned_models=a, b", "--pinned_models=c")
+    lifecycle = config.lifecycle
+    assert (lifecycle.lazy_load, lifecycle.memory_budget) == (True, 2 << 30)
+    assert lifecycle.pinned_models == ("a", "b", "c")
+    assert (config.core.lazy_load, config.core.memory_budget, config.load.most_memory) == (
+        True,
+        2 << 30,
+        2 << 30,
+    )
+    assert (config.models_dir, config.models) == (str(tmp_path), ())
+    assert serve(folder).load.most_memory is None
+    assert drop_in(folder).models_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--memory_budget=2GiB"], "--memory_budget needs --lazy_load"),
+        (["--lazy_load", "--memory_budget=much"], "--memory_budget: expected a size such as 500MB or 2GiB"),
+        (["--lazy_load", "--memory_budget=1kB"], "--memory_budget expects at least 1MiB"),
+        (["--models_dir=/no/such/folder"], "--models_dir expects a folder"),
+        (["--models_dir=/", "--model_config_file=/c"], "give --models_dir or --model_config_file, not both"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(argv: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    place = [] if any("models_dir" in one for one in argv) else [str(tmp_path)]
+    with pytest.raises(UsageError, match=message):
+        serve(*place, *argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("12", 12),
+        ("1.5GB", 1_500_000_000),
+        ("2GiB", 2 << 30),
+        ("3 Mi", 3 << 20),
+        ("4k", 4000),
+        ("1TB", 10**12),
+    ],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "1XB", "1e9", "1.2.3GB", "\u0661GB", "1 G i B"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a size"):
+        parse_size(text)

@@ -9,6 +9,7 @@ The core listens on a separate address, checks authorization, and answers the pa
                                           fields not given stay
     DELETE /admin/models/NAME             unload
     POST   /admin/models/NAME/reload      load its versions from their files again
+    POST   /admin/models/NAME/prefetch    load it, if it is loaded on demand: it will be asked
     PATCH  /admin/models/NAME/labels      {"stable": 3, "old": null}
     GET    /admin/models/NAME/traffic     how its requests are spread, and what has become of them
     PUT    /admin/models/NAME/traffic     {"share": [{"to": "canary", "percent": 5}]}, as in a config file
@@ -19,7 +20,7 @@ The core listens on a separate address, checks authorization, and answers the pa
     GET    /admin/config                  the configuration in force; ?format=text: as a config file
     POST   /admin/config/reload           apply the config file again
 
-``?wait=SECONDS`` (60) bounds how long PUT and reload wait.
+``?wait=SECONDS`` (60) bounds how long PUT, reload and prefetch wait.
 """
 
 from __future__ import annotations
@@ -155,6 +156,7 @@ class Routes:
             ("PUT", ""): ("load", self._load),
             ("DELETE", ""): ("unload", self._unload),
             ("POST", "reload"): ("reload", self._reload),
+            ("POST", "prefetch"): ("prefetch", self._prefetch),
             ("PATCH", "labels"): ("label", self._label),
             ("PUT", "traffic"): ("set_traffic", self._set_traffic),
             ("DELETE", "traffic"): ("clear_traffic", self._clear_traffic),
@@ -175,6 +177,9 @@ class Routes:
 
     def _reload(self, name: str, query: dict[str, str], _body: Any) -> Fields:
         return self._management.reload(name, _wait(query))
+
+    def _prefetch(self, name: str, query: dict[str, str], _body: Any) -> Fields:
+        return self._management.prefetch(name, _wait(query))
 
     def _label(self, name: str, _query: dict[str, str], body: Any) -> Fields:
         return self._management.label(name, _object(body))

@@ -95,9 +95,17 @@ class ModelControl:
     def _wait(self, name: str, has_left: HasLeft) -> None:
         """Waits until a model is available. Raises ``StatusError`` if it will not be."""
         unsettled = {Availability.WAITING, Availability.HANGING}
-        settled = self.manager.wait(
-            lambda now: now.get(name, Availability.FAILED) not in unsettled, LONGEST_LOAD, has_left
-        )
+
+        def wait() -> bool:
+            return self.manager.wait(
+                lambda now: now.get(name, Availability.FAILED) not in unsettled, LONGEST_LOAD, has_left
+            )
+
+        settled = wait()
+        if settled and self.manager.availability().get(name) is Availability.ON_DEMAND:
+            self.manager.prefetch(name)
+            unsettled.add(Availability.ON_DEMAND)
+            settled = wait()
         if not settled:
             raise _not_waited_for(f"failed to load '{name}'", "it is still being loaded", has_left)
         if self.manager.availability().get(name) is not Availability.AVAILABLE:

@@ -112,6 +112,7 @@ class Management:
                 "available_since": known.since,
                 "file_bytes": known.bytes,
                 "memory_bytes_estimate": known.memory_bytes,
+                **({} if known.taken is None else {"memory_bytes_measured": known.taken}),
                 "runs_in": known.placement,
                 "engines": self._engines(name, version) if state == "AVAILABLE" else {},
                 "signatures": {
@@ -205,6 +206,18 @@ class Management:
             raise StatusError("DEADLINE_EXCEEDED", f"Model {name} is still being reloaded")
         return self.model(name)
 
+    def prefetch(self, name: str, wait_seconds: float) -> Fields:
+        """Has the latest version of a model loaded, if it is loaded on demand: a hint that it will be asked.
+
+        Waits for that, ``wait_seconds`` at most.
+        """
+        self._must_be_configured(name)
+        self._manager.prefetch(name)
+        if wait_seconds > 0:
+            waiting = (Availability.ON_DEMAND, Availability.WAITING)
+            self._manager.wait(lambda now: now.get(name, Availability.FAILED) not in waiting, wait_seconds)
+        return self.model(name)
+
     def label(self, name: str, changes: Mapping[str, int | None]) -> Fields:
         """Sets labels, and removes those given as None; the others stay.
 
@@ -276,6 +289,7 @@ class Management:
     def _settled(self, name: str, seconds: float) -> Fields:
         ended = {
             Availability.AVAILABLE,
+            Availability.ON_DEMAND,
             Availability.FAILED,
             Availability.FAILING,
             Availability.HANGING,

@@ -128,7 +128,7 @@ LIST = (
         "models",
         "manage",
         "",
-        ("list models, versions, states",),
+        ("list models, versions, states; models prefetch NAME...:", "load what is loaded on demand"),
         "models",
         "models",
         (("", "models_parser"),),

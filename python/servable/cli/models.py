@@ -176,14 +176,24 @@ def _refusal(status: str, fields: Fields) -> StatusError:
 
 def models_parser() -> argparse.ArgumentParser:
     """Returns the parser of ``servable models``."""
-    parser = _parser("models", "List the models of a running server, their versions and states.")
-    parser.add_argument("name", nargs="?", help="only this model")
+    parser = _parser(
+        "models",
+        "List the models of a running server, their versions and states. servable models prefetch NAME…: "
+        "have models loaded that are loaded on demand, as they will be asked.",
+    )
+    parser.add_argument("name", nargs="?", help="only this model; or prefetch")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="after prefetch: the models to load")
     return parser
 
 
 def models(argv: Sequence[str]) -> int:
-    """Runs ``servable models [NAME]``."""
-    given = models_parser().parse_args(argv)
+    """Runs ``servable models [NAME]`` and ``servable models prefetch NAME…``."""
+    parser = models_parser()
+    given = parser.parse_args(argv)
+    if given.name == "prefetch" and given.names:
+        return _run(given, lambda server: _prefetch(server, given))
+    if given.names:
+        parser.error(f"expected one NAME, or prefetch NAME…, got {given.name} {' '.join(given.names)}")
 
     def work(server: Administration) -> int:
         path = "/admin/models" + (f"/{part(given.name)}" if given.name else "")
@@ -192,6 +202,16 @@ def models(argv: Sequence[str]) -> int:
         return 0
 
     return _run(given, work)
+
+
+def _prefetch(server: Administration, given: argparse.Namespace) -> int:
+    """Has all models begin to load, then waits for them one after the other."""
+    paths = [f"/admin/models/{part(name)}/prefetch" for name in given.names]
+    for path in paths:
+        server.ask("POST", f"{path}?wait=0")
+    told = [server.ask("POST", server.waiting(path)) for path in paths]
+    _tell(given, {"models": told}, told)
+    return 0 if all(one["standing"] == "available" for one in told) else 1
 
 
 def load_parser() -> argparse.ArgumentParser:
@@ -223,7 +243,7 @@ def load(argv: Sequence[str]) -> int:
     def work(server: Administration) -> int:
         fields = server.ask("PUT", server.waiting(f"/admin/models/{part(given.name)}"), entry)
         _tell(given, fields)
-        return 0 if fields["standing"] == "available" else 1
+        return 0 if fields["standing"] in ("available", "on_demand") else 1
 
     return _run(given, work)
 

@@ -79,6 +79,15 @@ _MODELS = (
         "text ModelServerConfig that lists the models; replaces the two above",
     ),
     Flag(
+        "models_dir",
+        "string",
+        "",
+        "models",
+        "folder, or URI (s3://bucket/models), in which every folder with versions or a model is a model of "
+        "its name; it is followed while the server runs",
+        own=True,
+    ),
+    Flag(
         "model_config_file_poll_wait_seconds",
         "int32",
         0,
@@ -486,6 +495,31 @@ _REQUESTS = (
 )
 
 _LOADING = (
+    Flag(
+        "lazy_load",
+        "bool",
+        False,
+        "loading",
+        "load a model once it is asked for; its first request waits for that, within its deadline",
+        own=True,
+    ),
+    Flag(
+        "memory_budget",
+        "string",
+        "",
+        "loading",
+        "most memory of all loaded models, such as 8GB or 8GiB, as it is measured at their loads; those that "
+        "are used least make room, never one with requests in flight; empty: no limit; needs --lazy_load",
+        own=True,
+    ),
+    Flag(
+        "pinned_models",
+        "strings",
+        (),
+        "loading",
+        "comma list of models that, with --lazy_load, are loaded from the beginning and never make room",
+        own=True,
+    ),
     Flag(
         "num_load_threads", "int32", 0, "loading", "versions loaded at once after start-up; 0: one at a time"
     ),

@@ -120,6 +120,16 @@ def _only_model_of(folder: str) -> str:
     return files[0] if len(files) == 1 and not versions else ""
 
 
+def folder_of_models(text: str) -> str:
+    """Returns the folder of ``--models_dir``, an absolute path or a URI. Raises ``UsageError``."""
+    if is_remote(text):
+        return text.rstrip("/")
+    path = os.path.abspath(os.path.expanduser(local_path(text)))
+    if not os.path.isdir(path):
+        raise UsageError(f"--models_dir expects a folder, got {text}{_neighbours(path)}")
+    return path
+
+
 def _version_of(folder: str) -> Folder:
     """Returns the version that the name of its folder states, otherwise version 1."""
     number = os.path.basename(folder)

@@ -16,9 +16,10 @@ from servable.config.arguments import Arguments, check_text
 from servable.config.base_paths import AllowedPaths, Way
 from servable.config.browsers import allowed_origins, grpc_web
 from servable.config.flags import CPUS
-from servable.config.model_paths import cache_dir, model_from_path, patience
+from servable.config.model_paths import cache_dir, folder_of_models, model_from_path, patience
 from servable.config.proxies import trusted_proxies
 from servable.config.queue_limits import queue_limits
+from servable.config.residence import memory_budget, pinned_models
 from servable.config.shared_memory import shared_memory
 from servable.config.values import (
     AccessLogOptions,
@@ -71,7 +72,8 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
     return ServerConfig(
         models=models,
         core=replace(core, batch_threads=batch_threads),
-        load=load,
+        load=replace(load, most_memory=memory_budget(arguments) or None),
+        models_dir=arguments.text("models_dir") and folder_of_models(arguments.text("models_dir")),
         lifecycle=replace(_lifecycle_options(arguments), allowed_base_paths=allowed.prefixes),
         poll_seconds=_poll_seconds(arguments, "file_system_poll_wait_seconds"),
         model_config_file=arguments.text("model_config_file"),
@@ -139,7 +141,8 @@ def _check_ports(arguments: Arguments) -> None:
 def _check_combinations(arguments: Arguments) -> None:
     if arguments.boolean("use_alts_credentials") and arguments.text("ssl_config_file"):
         raise invalid_argument("Either use_alts_credentials must be false or ssl_config_file must be empty.")
-    if not arguments.serve and not (arguments.text("model_base_path") or arguments.text("model_config_file")):
+    named = [arguments.text(name) for name in ("model_base_path", "model_config_file", "models_dir")]
+    if not arguments.serve and not any(named):
         raise invalid_argument(
             "Both server_options.model_base_path and server_options.model_config_file are empty!",
             "set --model_base_path=/folder/of/versions, or --model_config_file",
@@ -172,9 +175,14 @@ def _models(arguments: Arguments, environment: Mapping[str, str]) -> tuple[Model
 
     Those of a config file are read later and replace them.
     """
+    chosen = [name for name in ("model_base_path", "model_config_file") if arguments.text(name)]
+    if arguments.text("models_dir"):
+        if chosen or arguments.positionals:
+            other = f"--{chosen[0]}" if chosen else "PATH"
+            raise UsageError(f"give --models_dir or {other}, not both: the models are those in the folder")
+        return ()
     if not arguments.serve:
         return (ModelConfig(name=arguments.text("model_name"), base_path=arguments.text("model_base_path")),)
-    chosen = [name for name in ("model_base_path", "model_config_file") if arguments.text(name)]
     if arguments.positionals:
         if chosen:
             raise UsageError(f"give PATH or --{chosen[0]}, not both")
@@ -269,6 +277,8 @@ def _core_options(arguments: Arguments, environment: Mapping[str, str]) -> CoreO
         request_ids=_request_ids(arguments),
         payload_file_bytes=_at_least(arguments, "payload_log_max_bytes", 0),
         payload_file_seconds=_span(arguments, "payload_log_max_seconds"),
+        lazy_load=arguments.boolean("lazy_load"),
+        memory_budget=memory_budget(arguments) or None,
         log_level=arguments.text("log_level"),
         log_format=arguments.text("log_format"),
     )
@@ -374,6 +384,9 @@ def _lifecycle_options(arguments: Arguments) -> LifecycleOptions:
         retry_seconds=_waited(arguments.integer("load_retry_interval_micros") / 1e6),
         policy=arguments.text("aspired_version_policy"),
         payload_log_dir=_payload_log_dir(arguments),
+        lazy_load=arguments.boolean("lazy_load"),
+        memory_budget=memory_budget(arguments),
+        pinned_models=pinned_models(arguments),
     )
 
 

@@ -200,7 +200,8 @@ class CoreOptions:
     have profiles stored, None for nowhere. request_ids: which are returned; ``off``, ``given``, ``told`` or
     ``all``.
     payload_file_bytes, payload_file_seconds: size and age at which a file of a payload log is followed by
-    another.
+    another. lazy_load: models may be loaded once they are asked for; memory_budget: what they may take, for
+    metrics.
     """
 
     rest_address: str | None = None
@@ -256,6 +257,8 @@ class CoreOptions:
     request_ids: str = "off"
     payload_file_bytes: int = 128 << 20
     payload_file_seconds: float = 3600.0
+    lazy_load: bool = False
+    memory_budget: int | None = None
     log_level: str = "info"
     log_format: str = "text"
     backlog: int = 1024
@@ -299,6 +302,7 @@ class LoadOptions:
     engine_reference_idle: seconds without use until TensorFlow's session is let go where all runs have
     moved to a faster engine, or None: it stays.
     prefer_tflite: of a SavedModel and a TensorFlow Lite model in one folder, the latter is served.
+    most_memory: bytes that the version may take, as far as that is measured.
     """
 
     tags: tuple[str, ...] = ("serve",)
@@ -319,6 +323,7 @@ class LoadOptions:
     engine_quantizer: tuple[str, ...] = ()
     engine_reference_idle: float | None = None
     prefer_tflite: bool = False
+    most_memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -330,6 +335,8 @@ class LifecycleOptions:
     further attempt mends, such as that of a missing engine. policy: see ``lifecycle/policy.py``.
     allowed_base_paths: the prefixes that base paths must lie in, if any; see ``base_paths.py``.
     payload_log_dir: the folder that payload logs must lie in, if any; see ``payload_logging.py``.
+    lazy_load: models are loaded once they are asked for, but for pinned_models. memory_budget: bytes that all
+    loaded versions may take, 0 for no limit; see ``lifecycle/memory_budget.py``.
     """
 
     start_threads: int = 4
@@ -341,6 +348,9 @@ class LifecycleOptions:
     policy: str = "availability_preserving"
     allowed_base_paths: tuple[str, ...] = ()
     payload_log_dir: str = ""
+    lazy_load: bool = False
+    memory_budget: int = 0
+    pinned_models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -388,6 +398,7 @@ class ServerConfig:
     wait_for_retries: bool = False
     exit_on_failed_start: bool = False
     allow_unavailable_labels: bool = False
+    models_dir: str = ""
     admin: AdminOptions | None = None
     handover_socket: str = ""
     remote_poll_seconds: float | None = 30.0

@@ -113,8 +113,12 @@ def fingerprint(path: str) -> str:
     """
     if is_model_file(path):
         return " ".join(_stamp(one) for one in (path, *beside(path)))
-    seen = [_stamp(os.path.join(path, name)) for name in _FILES]
-    for name in _FOLDERS:
+    try:
+        inside = set(os.listdir(path))
+    except OSError:
+        return ""
+    seen = [_stamp(os.path.join(path, name)) for name in _FILES if name in inside]
+    for name in [name for name in _FOLDERS if name in inside]:
         seen.extend(_stamp(one) for one in _entries(os.path.join(path, name)))
     if any(stamp.startswith("model.") for stamp in seen):
         # The data of a model may lie in files of any name.

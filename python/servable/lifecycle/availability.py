@@ -12,6 +12,7 @@ from servable.lifecycle.state import State
 class Availability(Enum):
     """The availability of a configured model."""
 
+    ON_DEMAND = "on_demand"  # loaded once it is asked for
     WAITING = "waiting"  # nothing announced yet, or no result yet
     MISSING = "missing"  # the source has nothing to load
     FAILING = "failing"  # a load failed and will be retried
@@ -31,6 +32,8 @@ def availability_of(conditions: Collection[Condition], missing: bool) -> Availab
         return Availability.FAILED
     if any(one.error is not None for one in conditions):
         return Availability.FAILING
+    if any(one.sleeps for one in conditions):
+        return Availability.ON_DEMAND
     if any(one.reports for one in conditions):
         return Availability.HANGING
     if missing and not conditions:
@@ -39,6 +42,6 @@ def availability_of(conditions: Collection[Condition], missing: bool) -> Availab
 
 
 def stays(version: int, conditions: Mapping[int, Condition], wants: Callable[[int], bool]) -> bool:
-    """True if the version serves and is not about to be replaced by a wanted one that serves too."""
-    serving = [number for number, one in conditions.items() if one.state is State.AVAILABLE]
+    """True if the version answers and is not about to be replaced by a wanted one that answers too."""
+    serving = [number for number, one in conditions.items() if one.answers]
     return version in serving and (wants(version) or not any(map(wants, serving)))

@@ -40,7 +40,8 @@ class Condition:
     tries: loads begun since it was announced, repaired or reloaded. retry_at: time of the next load, if it
     waits for one. reload_tries, reload_at: likewise, of the reloads of one that serves. error: of the last
     load, until one succeeds. reloading: a load was requested and the requester may be waiting. loading_since:
-    start of the current load. reports: number of warnings that it takes long.
+    start of the current load. reports: number of warnings that it takes long. on_demand: it is loaded once
+    somebody asks for it, and tried again by the next one who asks.
     """
 
     place: AspiredVersion
@@ -55,6 +56,7 @@ class Condition:
     stage: Stage = Stage.NONE
     loading_since: float | None = None
     reports: int = 0
+    on_demand: bool = False
 
     # ---- derived
 
@@ -104,6 +106,22 @@ class Condition:
         return self.state is State.AVAILABLE or self.unload_waits
 
     @property
+    def sleeps(self) -> bool:
+        """It is not loaded, or not for long, and a request has it loaded."""
+        return self.on_demand and self.state in (State.START, State.UNLOADING)
+
+    @property
+    def answers(self) -> bool:
+        """Requests to it are answered, though they may have to wait for its load."""
+        waits = self.on_demand and self.state in (State.START, State.LOADING) and self.error is None
+        return self.state is State.AVAILABLE or waits
+
+    @property
+    def may_rest(self) -> bool:
+        """It serves, and nothing is being done about it."""
+        return self.state is State.AVAILABLE and self.stage is Stage.NONE and not self.reloading
+
+    @property
     def withdrawal(self) -> StatusError:
         """The error of a version withdrawn before it was loaded."""
         return self.error or StatusError("CANCELLED", "The version was withdrawn before it was loaded")
@@ -137,6 +155,11 @@ class Condition:
         """It is no longer wanted, and not loaded."""
         self._check("withdrawn", self.may_be_withdrawn)
         return replace(self, state=State.END, retry_at=None)
+
+    def put_off(self) -> Condition:
+        """It is new, and loaded once somebody asks for it."""
+        self._check("put_off", self.state is State.START)
+        return replace(self, on_demand=True)
 
     # ---- a load
 
@@ -226,6 +249,11 @@ class Condition:
         """It takes no more requests, once no reload is in progress."""
         self._check("unload_begun", self.state is State.AVAILABLE)
         return replace(self, state=State.UNLOADING, reload_at=None)
+
+    def rested(self) -> Condition:
+        """It makes room for others: it takes no more requests, and the next one has it loaded again."""
+        self._check("rested", self.may_rest)
+        return replace(self, state=State.UNLOADING, reload_at=None, on_demand=True)
 
     def shut_down(self) -> Condition:
         """The server stops: it is unloaded, whatever becomes of a reload."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from servable.config.traffic import Traffic
@@ -26,8 +27,37 @@ class Report(Protocol):
     def placement(self) -> str:
         """``caller`` or ``pool``."""
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """What the load has taken of the memory; None if that was not measured."""
 
-class Core(Protocol):
+
+class DemandCore(Protocol):
+    """The part of ``_core.Server`` by which versions are loaded on demand."""
+
+    def set_on_demand(self, name: str, version: int, on_demand: bool) -> None:
+        """Says whether a request has a known version loaded. Until it is, clients count it as available."""
+
+    def next_demand(self, seconds: float) -> tuple[str, int] | None:
+        """Takes the version that has been waited for longest; waits for one, None after ``seconds``."""
+
+    def demand_loaded(self, name: str, version: int) -> None:
+        """Tells those who wait for a version that it serves."""
+
+    def demand_failed(self, name: str, version: int, error: tuple[str, str], seconds: float) -> None:
+        """Tells them that it does not: code and message. Who asks within ``seconds`` is told the same."""
+
+    def end_demand(self) -> None:
+        """Ends all waiting, present and future."""
+
+    def uses(self) -> Sequence[tuple[str, int, float, int]]:
+        """Returns (name, version, seconds since its last run, tenths of a second with a run), if loaded."""
+
+    def rest(self, name: str, version: int) -> bool:
+        """Moves a version to UNLOADING, to be unloaded, unless a request holds it; returns whether it did."""
+
+
+class Core(DemandCore, Protocol):
     """The part of ``_core.Server`` that the manager drives.
 
     Every method may block and may raise ``CoreError``.
@@ -95,6 +125,19 @@ class Preparation(Protocol):
 
     def phase(self, model: str, version: int) -> str:
         """Returns what is being done for the version, in words; "" if nothing is."""
+
+
+class Room(Protocol):
+    """Makes room in memory for loads; see ``memory_budget.py``."""
+
+    def turn(self, load: VersionLoad, path: str) -> AbstractContextManager[Callable[[int | None], None]]:
+        """Waits until there is room for a load from ``path``, and surrounds it.
+
+        The function is told what it took, in bytes, as far as that was measured. Raises ``StatusError``.
+        """
+
+    def freed(self, name: str, version: int) -> None:
+        """A version was unloaded."""
 
 
 class Listener(Protocol):

@@ -27,7 +27,8 @@ MEMORY_PER_BYTE = 1.2
 class Loaded:
     """Details of a version loaded from ``path``.
 
-    seconds: its load, warm-up included. since: Unix time. bytes: all its files.
+    seconds: its load, warm-up included. since: Unix time. bytes: all its files. taken: what the load took of
+    the memory, in bytes; None if that was not measured, which it is where models are loaded on demand.
     """
 
     path: str
@@ -36,11 +37,12 @@ class Loaded:
     bytes: int
     signatures: tuple[Signature, ...]
     placement: str
+    taken: int | None = None
 
     @property
     def memory_bytes(self) -> int:
-        """Estimated; TensorFlow does not report what a session holds."""
-        return int(self.bytes * MEMORY_PER_BYTE)
+        """As measured, or estimated; TensorFlow does not report what a session holds."""
+        return int(self.bytes * MEMORY_PER_BYTE) if self.taken is None else self.taken
 
 
 class Inventory:
@@ -63,7 +65,8 @@ class Inventory:
         """See ``Listener``."""
         size = model_bytes(version.path)
         signatures = tuple(Signature(*one) for one in report.signatures)
-        record = Loaded(version.path, report.seconds, time.time(), size, signatures, report.placement)
+        described = signatures, report.placement, report.memory_bytes
+        record = Loaded(version.path, report.seconds, time.time(), size, *described)
         with self._lock:
             self._loaded[model, version.version] = record
         self._following.loaded(model, version, report)

@@ -73,6 +73,10 @@ class Loader:
         if not version.condition.unload_waits:
             self._retirers.submit(lambda: self._retire(model, version))
 
+    def submit_rest(self, model: Model, version: Version) -> None:
+        """Queues the unload of a version that no request holds."""
+        self._unloaders.submit(lambda: self._unload(model, version))
+
     def end_of_start(self) -> None:
         """From now on, limits concurrent loads to protect the serving of requests."""
         self._loaders.resize(self._options.load_threads)
@@ -157,7 +161,8 @@ class Loader:
                 self._give_up(model, version, condition.withdrawal)
                 return
             begun = self._begin(model, version)
-        retrying = begun.tries <= self._options.retries
+        # What is loaded on demand is tried again by the next one who asks.
+        retrying = begun.tries <= self._options.retries and not begun.on_demand
         try:
             report = self._load_in_core(model, version, begun, retrying)
         except StatusError as error:

@@ -23,7 +23,8 @@ from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import CancellableCore, Listener
 from servable.lifecycle.label_table import LabelTable
 from servable.lifecycle.loading import Loader
-from servable.lifecycle.models import Models, Version
+from servable.lifecycle.models import Model, Models, Version
+from servable.lifecycle.on_demand import OnDemand
 from servable.lifecycle.policy import POLICIES
 from servable.lifecycle.reconciling import Reconciler
 from servable.lifecycle.state import State
@@ -38,6 +39,9 @@ PATIENCE = 30.0
 
 LAST_LOADS_SECONDS = 2.0
 """Seconds that shutdown waits for loads in progress."""
+
+TELL_SECONDS = 0.01
+"""Least time between two moments at which those who wait are told of changes: they may look at all models."""
 
 GLANCE_SECONDS = 0.5
 """Seconds between two looks at whether whoever waits for a change has given up."""
@@ -83,16 +87,24 @@ class Manager:
         # Of configured models only, as last derived by the loop: once a model's availability changes, its
         # labels are placed; and waiting costs nothing per model.
         self._availability: dict[str, Availability] = {}
+        # When something of a model is due, of the few of which something is.
+        self._times: dict[str, float] = {}
         self._wait_cancelled = False
         self._labels = LabelTable(core, self._models)
         self._traffic = TrafficTable(core)
         self._loader = Loader(core, listener, self._models, load_options, options, PATIENCE)
-        self._reconciler = Reconciler(core, POLICIES[options.policy], self._loader)
+        self._demand: OnDemand | None = None
+        if options.lazy_load:
+            threads = max(1, options.load_threads)
+            self._demand = OnDemand(core, self._models, options.pinned_models, threads, PATIENCE)
+        self._reconciler = Reconciler(core, POLICIES[options.policy], self._loader, self._puts_off)
         self._thread = threading.Thread(target=self._loop, name="manager", daemon=True)
 
     def start(self) -> None:
         """Starts the source and the loop. Call once."""
         self._thread.start()
+        if self._demand is not None:
+            self._demand.start(self._ask)
         self._source.start(self)
 
     def apply(
@@ -168,6 +180,39 @@ class Manager:
             return self._wait_for(
                 lambda: self._models.stopping or self._is_reloaded(name, versions), timeout, gives_up
             )
+
+    # ---- loads on demand
+
+    def _puts_off(self, name: str) -> bool:
+        return self._demand is not None and self._demand.puts_off(name)
+
+    def _ask(self, name: str, version: int) -> None:
+        """Has a version loaded that requests wait for. Called with the lock held."""
+        assert self._demand is not None
+        self._demand.demand(name, version, self._reconciler)
+
+    def prefetch(self, name: str) -> None:
+        """Has the latest version of ``name`` loaded, if it is loaded on demand; does not wait for that."""
+        with self._changed:
+            model = self._models.by_name.get(name)
+            if model is not None and self._demand is not None:
+                self._demand.hint(model, self._reconciler)
+
+    def rest(self, name: str, version: int) -> bool:
+        """Unloads a version to make room for others, unless it is pinned, or somebody waits for it or holds
+        it.
+
+        The next request has it loaded again. Returns whether it is being unloaded.
+        """
+        with self._changed:
+            model = self._models.by_name.get(name)
+            known = model.versions.get(version) if model is not None else None
+            if model is None or known is None or self._demand is None or version in model.demanded:
+                return False
+            rests = self._demand.puts_off(name) and self._reconciler.rest(model, known)
+            if rests:
+                self._models.touch(name)
+            return rests
 
     def _is_reloaded(self, name: str, versions: Sequence[Version]) -> bool:
         """True if all loads have ended, and the loop has processed that."""
@@ -291,7 +336,9 @@ class Manager:
         """
         with self._changed:
             self._models.stopping = self._wait_cancelled = True
-            self._changed.notify_all()
+            self._models.wake_all()
+        if self._demand is not None:
+            self._demand.stop()
         self._source.stop()
         self._loader.clear()
         if self._thread.ident is not None:
@@ -320,44 +367,63 @@ class Manager:
     # ---- the loop
 
     def _loop(self) -> None:
-        models = self._models
+        models, told_at, tells = self._models, 0.0, False
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: models.stopping or models.touched, self._until_next_time())
+                pause = TELL_SECONDS if tells else self._until_next_time()
+                models.woken.wait_for(lambda: models.stopping or models.touched, pause)
                 if models.stopping:
                     return
                 self._follow_time()
                 for name in models.take_touched():
                     self._follow(name)
-                self._changed.notify_all()
+                    self._note_time(name)
+                now = time.monotonic()
+                tells = now - told_at < TELL_SECONDS
+                if not tells:
+                    told_at = now
+                    self._changed.notify_all()
 
     def _until_next_time(self) -> float | None:
-        times = [
-            time
-            for _, version in self._models.versions()
-            for time in (
-                version.condition.retry_at,
-                version.condition.reload_at,
-                self._loader.report_at(version.condition),
-            )
-            if time is not None
-        ]
+        times = self._times.values()
         return min(max(0.0, min(times) - self._clock()), threading.TIMEOUT_MAX) if times else None
+
+    def _note_time(self, name: str) -> None:
+        """Notes when something of a model is due: whatever sets a time touches the model."""
+        model = self._models.by_name.get(name)
+        conditions = [] if model is None else model.conditions().values()
+        times = [
+            due
+            for one in conditions
+            for due in (one.retry_at, one.reload_at, self._loader.report_at(one))
+            if due is not None
+        ]
+        if times:
+            self._times[name] = min(times)
+        else:
+            self._times.pop(name, None)
 
     def _follow_time(self) -> None:
         """Starts the tries that are due, and gives the warnings of long loads that are."""
         now = self._clock()
-        for model, version in self._models.versions():
-            try:
-                retry_at, reload_at = version.condition.retry_at, version.condition.reload_at
-                if retry_at is not None and retry_at <= now:
-                    self._reconciler.retry(model, version)
-                elif reload_at is not None and reload_at <= now:
-                    self._reconciler.retry_reload(model, version)
-                self._loader.report_long_load(model, version, now)
-            except Exception:
-                # As in ``_follow``.
-                _log.exception("following %s failed", model.name)
+        for name in [name for name, due in self._times.items() if due <= now]:
+            model = self._models.by_name.get(name)
+            if model is not None:
+                for version in model.versions.values():
+                    self._follow_version(model, version, now)
+            self._note_time(name)
+
+    def _follow_version(self, model: Model, version: Version, now: float) -> None:
+        try:
+            retry_at, reload_at = version.condition.retry_at, version.condition.reload_at
+            if retry_at is not None and retry_at <= now:
+                self._reconciler.retry(model, version)
+            elif reload_at is not None and reload_at <= now:
+                self._reconciler.retry_reload(model, version)
+            self._loader.report_long_load(model, version, now)
+        except Exception:
+            # As in ``_follow``.
+            _log.exception("following %s failed", model.name)
 
     def _follow(self, name: str) -> None:
         """Does everything that follows from touching a model, which may be gone already."""
@@ -368,6 +434,8 @@ class Manager:
             # Before anything is unloaded: a label leaves a version before the version goes.
             self._labels.follow(name)
             self._reconciler.reconcile(model)
+            if model.demanded and self._demand is not None:
+                self._demand.settle(model)
         except Exception:
             # A defect in one model must not end the serving of all others.
             _log.exception("following %s failed", name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from servable.lifecycle.availability import Availability, availability_of, stays
 from servable.lifecycle.condition import Condition
+from servable.lifecycle.state import State
 from servable.sources import AspiredVersion
 
 
@@ -23,16 +24,37 @@ class Version:
 
 @dataclass(eq=False)
 class Model:
-    """One model. wanted: the last announcement; None before the first."""
+    """One model.
+
+    wanted: the last announcement; None before the first. demanded: versions that somebody waits for.
+    failures: of versions that are loaded on demand: how many in a row, and when requests try again.
+    """
 
     name: str
     wanted: tuple[AspiredVersion, ...] | None = None
     missing: bool = False
     versions: dict[int, Version] = field(default_factory=dict)
+    demanded: set[int] = field(default_factory=set)
+    failures: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def wants(self, version: int) -> bool:
         """True if the last announcement wants it, whether or not the loop has processed that."""
         return any(one.version == version for one in self.wanted or ())
+
+    def waits_for_demand(self, version: int) -> bool:
+        """True if this version is to be loaded only once somebody asks for it, and nobody has."""
+        condition = self.versions[version].condition
+        is_new = condition.on_demand and condition.state is State.START
+        return is_new and version not in self.demanded
+
+    def sleeping(self) -> list[int]:
+        """Returns the versions that a request would have loaded, ascending; with those whose load failed."""
+        found = [
+            number
+            for number, one in self.versions.items()
+            if one.condition.on_demand and (one.condition.sleeps or one.condition.has_failed)
+        ]
+        return sorted(found)
 
     def conditions(self) -> dict[int, Condition]:
         """Returns the present conditions of its versions."""
@@ -51,14 +73,18 @@ class Models:
     """The state shared by the manager's loop and the loading threads.
 
     All of it, including the contents of every model, is read and written with ``changed`` held, and callers
-    of the methods hold it too. It is notified of everything that anybody may wait for.
+    of the methods hold it too. It is notified of everything that anybody may wait for, once the loop has
+    followed it. ``woken`` has the same lock, and is for the loop: with thousands of models, nobody else
+    should look at all of them whenever one is touched.
 
     touched: models for the loop to process. stopping: no more loads begin. clock: source of all times.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
-        self.changed = threading.Condition()
+        self._lock = threading.RLock()
+        self.changed = threading.Condition(self._lock)
+        self.woken = threading.Condition(self._lock)
         self.by_name: dict[str, Model] = {}
         self.touched: set[str] = set()
         self.stopping = False
@@ -70,6 +96,11 @@ class Models:
     def touch(self, name: str) -> None:
         """Wakes the loop to process this model."""
         self.touched.add(name)
+        self.woken.notify_all()
+
+    def wake_all(self) -> None:
+        """Wakes the loop, and everybody who waits."""
+        self.woken.notify_all()
         self.changed.notify_all()
 
     def take_touched(self) -> list[str]:

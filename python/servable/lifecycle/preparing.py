@@ -9,7 +9,7 @@ from dataclasses import replace
 from servable.config.traffic import Traffic
 from servable.config.values import LoadOptions, PayloadLog
 from servable.errors import CancelledError, StatusError
-from servable.lifecycle.interfaces import Core, Preparation, Report
+from servable.lifecycle.interfaces import Core, Preparation, Report, Room
 from servable.savedmodel.layout import holds_saved_model, keras_file_at
 from servable.sources import VersionLoad
 
@@ -23,11 +23,15 @@ _Key = tuple[str, int]
 class PreparingCore:
     """``core``, with a ``Preparation`` for the loads that need one: its failure is the load's. See ``Core``.
 
-    make_preparation: called with the first of them, as most servers never need its imports.
+    make_preparation: called with the first of them, as most servers never need its imports. room: makes room
+    for loads, if memory is limited.
     """
 
-    def __init__(self, core: Core, make_preparation: Callable[[], Preparation]) -> None:
+    def __init__(
+        self, core: Core, make_preparation: Callable[[], Preparation], room: Room | None = None
+    ) -> None:
         self._core = core
+        self._room = room
         self._make_preparation = make_preparation
         self._preparation: Preparation | None = None
         self._stopped = False
@@ -91,7 +95,7 @@ class PreparingCore:
             elif options.tags == HEALED_TAGS and holds_saved_model(load.path):
                 try:
                     # Not final: the version may be healed.
-                    report = self._core.load(name, version, load.path, replace(options, retrying=True))
+                    report = self._load_in_core(load, load.path, replace(options, retrying=True))
                 except Exception as error:
                     failure = _status(error)
                     if not failure.message.startswith(HIDDEN):
@@ -106,7 +110,21 @@ class PreparingCore:
         except Exception as error:
             self._failed(name, version, error, options)
             raise
-        return self._loaded(load, ready, self._core.load(name, version, ready, options))
+        return self._loaded(load, ready, self._load_in_core(load, ready, options))
+
+    def _load_in_core(self, load: VersionLoad, path: str, options: LoadOptions) -> Report:
+        """Loads what is ready, once there is room for it."""
+        if self._room is None:
+            return self._core.load(load.model, load.version, path, options)
+        try:
+            with self._room.turn(load, path) as took:
+                report = self._core.load(load.model, load.version, path, options)
+                took(report.memory_bytes)
+        except StatusError as error:
+            # The core's own error is of another type: there is no room.
+            self._failed(load.model, load.version, error, options)
+            raise
+        return report
 
     def _loaded(self, load: VersionLoad, ready: str, report: Report) -> Report:
         with self._lock:
@@ -141,6 +159,8 @@ class PreparingCore:
     def unload(self, name: str, version: int) -> None:
         """See ``Core``."""
         self._core.unload(name, version)
+        if self._room is not None:
+            self._room.freed(name, version)
         with self._lock:
             self._serving.pop((name, version), None)
         self._keep((name, version))
@@ -148,6 +168,34 @@ class PreparingCore:
     def fail(self, name: str, version: int, code: str, message: str) -> None:
         """See ``Core``."""
         self._core.fail(name, version, code, message)
+
+    def set_on_demand(self, name: str, version: int, on_demand: bool) -> None:
+        """See ``DemandCore``."""
+        self._core.set_on_demand(name, version, on_demand)
+
+    def next_demand(self, seconds: float) -> tuple[str, int] | None:
+        """See ``DemandCore``."""
+        return self._core.next_demand(seconds)
+
+    def demand_loaded(self, name: str, version: int) -> None:
+        """See ``DemandCore``."""
+        self._core.demand_loaded(name, version)
+
+    def demand_failed(self, name: str, version: int, error: tuple[str, str], seconds: float) -> None:
+        """See ``DemandCore``."""
+        self._core.demand_failed(name, version, error, seconds)
+
+    def end_demand(self) -> None:
+        """See ``DemandCore``."""
+        self._core.end_demand()
+
+    def uses(self) -> Sequence[tuple[str, int, float, int]]:
+        """See ``DemandCore``."""
+        return self._core.uses()
+
+    def rest(self, name: str, version: int) -> bool:
+        """See ``DemandCore``."""
+        return self._core.rest(name, version)
 
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """See ``Core``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from servable.lifecycle.condition import Condition
 from servable.lifecycle.interfaces import CancellableCore
 from servable.lifecycle.loading import Loader
@@ -14,19 +16,31 @@ from servable.sources import AspiredVersion
 class Reconciler:
     """Decides by ``policy``, announces versions to ``core``, and passes loads and unloads to ``loader``.
 
-    Has no state. Reads and changes what ``Models.changed`` guards, so callers hold it.
+    Has no state. Reads and changes what ``Models.changed`` guards, so callers hold it. puts_off: returns
+    whether the versions of a model are loaded on demand; see ``on_demand.py``.
     """
 
-    def __init__(self, core: CancellableCore, policy: Policy, loader: Loader) -> None:
+    def __init__(
+        self,
+        core: CancellableCore,
+        policy: Policy,
+        loader: Loader,
+        puts_off: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._core = core
         self._policy = policy
         self._loader = loader
+        self._puts_off = puts_off
 
     def reconcile(self, model: Model) -> None:
         """Takes over the last announcement and starts every action that the policy requests."""
         self._merge(model)
         while True:
-            versions = [(number, one.condition) for number, one in model.versions.items()]
+            versions = [
+                (number, one.condition)
+                for number, one in model.versions.items()
+                if not model.waits_for_demand(number)
+            ]
             action = self._policy([Snapshot(number, one.state, one.aspired) for number, one in versions])
             if action is None:
                 return
@@ -51,6 +65,20 @@ class Reconciler:
             elif condition.error is not None and not condition.reloading:
                 version.condition = condition.retries_renewed()
 
+    def try_again(self, model: Model, version: Version) -> None:
+        """Makes a version new whose load on demand failed; somebody asks for it again."""
+        condition = version.condition
+        self._announce(model, condition.repaired(condition.place), put_off=True)
+
+    def rest(self, model: Model, version: Version) -> bool:
+        """Unloads a version to make room, unless a request holds it; returns whether it does."""
+        number = version.condition.place.version
+        if not version.condition.may_rest or not self._core.rest(model.name, number):
+            return False
+        version.condition = version.condition.rested()
+        self._loader.submit_rest(model, version)
+        return True
+
     def retry(self, model: Model, version: Version) -> None:
         """Starts the next try of a load, which is due."""
         version.condition = version.condition.retry_queued()
@@ -68,30 +96,46 @@ class Reconciler:
         ones meanwhile, and becomes new once it is gone.
         """
         wanted = {one.version: one for one in model.wanted or ()}
+        next_one = _successor(model, max(wanted, default=None))
         for number, version in list(model.versions.items()):
             version.condition = version.condition.announced(number in wanted)
             if number not in wanted:
                 self._withdraw(model, version)
             if version.condition.may_be_forgotten:
-                del model.versions[number]
+                self._forget(model, version, number in wanted)
         for number, place in wanted.items():
             known = model.versions.get(number)
             if known is None:
-                self._announce(model, Condition(place))
+                put_off = number != next_one and self._puts_off(model.name)
+                self._announce(model, Condition(place), put_off)
             elif known.condition.place != place:
                 self._follow_files(model, known, place)
 
-    def _announce(self, model: Model, condition: Condition) -> None:
-        """Announces a new version, or one that is new again and unrelated to the one that failed."""
+    def _announce(self, model: Model, condition: Condition, put_off: bool) -> None:
+        """Announces a new version, or one that is new again and unrelated to the one that failed.
+
+        put_off: it is loaded on demand.
+        """
         number = condition.place.version
-        model.versions[number] = Version(condition)
+        model.versions[number] = Version(condition.put_off() if put_off else condition)
         self._core.announce(model.name, number)
+        if put_off:
+            self._core.set_on_demand(model.name, number, True)
+
+    def _forget(self, model: Model, version: Version, is_wanted: bool) -> None:
+        """Forgets a version at END; one that is wanted is announced again."""
+        number = version.condition.place.version
+        del model.versions[number]
+        if version.condition.on_demand and not is_wanted:
+            model.failures.pop(number, None)
+            self._core.set_on_demand(model.name, number, False)
 
     def _follow_files(self, model: Model, version: Version, place: AspiredVersion) -> None:
         """Follows a version's files, which moved or changed."""
         condition = version.condition
         if condition.has_failed:
-            self._announce(model, condition.repaired(place))
+            model.failures.pop(place.version, None)
+            self._announce(model, condition.repaired(place), condition.on_demand)
         elif condition.may_be_repaired:
             version.condition = condition.repaired(place)
             self._loader.submit_load(model, version)
@@ -114,3 +158,15 @@ class Reconciler:
             version.condition = condition.withdrawn()
             error = condition.withdrawal
             self._core.fail(model.name, condition.place.version, error.code, error.message)
+
+
+def _successor(model: Model, latest: int | None) -> int | None:
+    """Returns ``latest``, the highest wanted version, if it is new and follows one that is in use.
+
+    It is not put off: whoever asks for the latest version goes on with the former one until it is loaded.
+    """
+    former = max(model.versions, default=None)
+    if latest is None or former is None or latest <= former:
+        return None
+    in_use = model.versions[former].condition.state in (State.LOADING, State.AVAILABLE)
+    return latest if in_use else None

@@ -27,21 +27,24 @@ from servable.admin.interfaces import Core as AdminCore
 from servable.admin.model_control import ModelControl
 from servable.admin.operations import Management
 from servable.config.base_paths import Way
-from servable.config.model_paths import cache_dir
+from servable.config.model_paths import cache_dir, is_remote
 from servable.config.values import CoreOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import Core as LifecycleCore, Preparation
 from servable.lifecycle.inventory import Inventory
 from servable.lifecycle.manager import Manager
+from servable.lifecycle.memory_budget import MemoryBudget
 from servable.lifecycle.preparing import PreparingCore
 from servable.serving import log_format
 from servable.serving.console import Parts, bring_console
 from servable.serving.handover import LAST_REQUESTS_SECONDS, ON_ITS_WAY_SECONDS, HandoverSocket
 from servable.serving.main_thread import Bell, Outcome
+from servable.serving.models_dir import ModelsDir
 from servable.serving.report import StartReport
 from servable.serving.surroundings import Surroundings
 from servable.sources import Source
+from servable.sources.discovery import discovery_at
 from servable.sources.filesystem import FilesystemSource
 from servable.sources.routing import RoutedSource
 
@@ -118,8 +121,10 @@ class Server:
         core = self._core
         source = RoutedSource(FilesystemSource(config.poll_seconds), self._remote_source)
         inventory = Inventory(self.report)
-        self._preparing = PreparingCore(core, self._conversion)
+        self._room = self._memory_budget(core) if config.lifecycle.memory_budget else None
+        self._preparing = PreparingCore(core, self._conversion, self._room)
         self.manager = Manager(self._preparing, source, inventory, config.load, config.lifecycle)
+        self._models_dir = self._folder_of_models() if config.models_dir else None
         self._model_control = ModelControl(self.manager)
         self._management = Management(config, self._model_control, inventory, core, self.reread)
         self._changes = Changes()
@@ -159,12 +164,18 @@ class Server:
         self.report.open_at(self.addresses)
         self._tell_who_may_reload()
         availability = self.manager.availability().values()
-        available = sum(one is Availability.AVAILABLE for one in availability)
+        answers = (Availability.AVAILABLE, Availability.ON_DEMAND)
+        available = sum(one in answers for one in availability)
         ready = f"{available} of {len(availability)} models available"
         _log.info("ready: %s", ready)
         around.notifier.ready(ready, took_over=around.former is not None)
         if self.config.config_poll_seconds is not None:
             threading.Thread(target=self._poll_config, name="config-poll", daemon=True).start()
+        if self._models_dir is not None:
+            following = (self._ended, time.monotonic)
+            threading.Thread(
+                target=self._models_dir.follow, args=following, name="models-dir", daemon=True
+            ).start()
         return True
 
     def _take_over(self) -> None:
@@ -316,7 +327,9 @@ class Server:
 
     def _apply_first(self) -> None:
         """Applies the initial models; reads the file again if a SIGHUP has arrived since it was read."""
-        if not (self._takes_hangup() and self._reread_in_time()):
+        if self._models_dir is not None:
+            self._models_dir.apply()
+        elif not (self._takes_hangup() and self._reread_in_time()):
             self.manager.apply(self.config.models)
         self._begun.set()
 
@@ -390,7 +403,7 @@ class Server:
                 _log.info("nobody waits any more for the %s of model %s", action, name)
 
     def _wait_for_new(self, names: set[str], timeout: float | None) -> None:
-        ended = {Availability.AVAILABLE, Availability.FAILED} | (
+        ended = {Availability.AVAILABLE, Availability.ON_DEMAND, Availability.FAILED} | (
             {Availability.MISSING} if timeout is None else set()
         )
         # A name that a later reload has removed is no longer waited for.
@@ -425,7 +438,12 @@ class Server:
         A model with nothing to load does not delay the others; a server with only such models opens its ports
         only in ``servable serve``, and otherwise waits for a first version, as TensorFlow Serving does.
         """
-        settled = {Availability.AVAILABLE, Availability.FAILED, Availability.MISSING}
+        settled = {
+            Availability.AVAILABLE,
+            Availability.ON_DEMAND,
+            Availability.FAILED,
+            Availability.MISSING,
+        }
         if not self.config.wait_for_retries:
             settled |= {Availability.FAILING, Availability.HANGING}
         if not all(one in settled for one in availability.values()):
@@ -446,7 +464,8 @@ class Server:
         if bad and self.config.exit_on_failed_start:
             raise StatusError("UNKNOWN", self._not_available(bad, "servable(s)"))
         availability = self.manager.availability()
-        if self._around.former and availability and Availability.AVAILABLE not in availability.values():
+        answers = {Availability.AVAILABLE, Availability.ON_DEMAND}
+        if self._around.former and availability and not answers & set(availability.values()):
             raise StatusError(
                 "FAILED_PRECONDITION",
                 f"no model is available, so the running server (pid {self._around.former.pid}) goes on: "
@@ -488,6 +507,15 @@ class Server:
 
         folder = cache_dir(self.config.cache_dir, os.environ)
         return RemoteSource(self.config.remote_poll_seconds, folder, self.config.max_archive_bytes)
+
+    def _memory_budget(self, core: Core) -> MemoryBudget:
+        budget = self.config.lifecycle.memory_budget
+        return MemoryBudget(core, budget, lambda *version: self.manager.rest(*version), time.monotonic)
+
+    def _folder_of_models(self) -> ModelsDir:
+        place = self.config.models_dir
+        poll_seconds = self.config.remote_poll_seconds if is_remote(place) else self.config.poll_seconds
+        return ModelsDir(place, discovery_at(place), self.manager, poll_seconds)
 
     def _conversion(self) -> Preparation:
         from servable.sources.conversion import Conversion

@@ -161,6 +161,8 @@ LOOK_SECONDS = 10.0
 """Time after which polling one model counts as hanging, as on a file system that does not answer."""
 FURTHER_LOOKS = 0.1
 """Fraction of that time for the other models while one hangs: a dead mount often holds several models."""
+LOOKING_SHARE = 20
+"""Polls take at most one of so many parts of the time: with thousands of models they are rarer."""
 LAST_LOOK_SECONDS = 1.0
 """Longest time that ``stop`` waits for a poll under way."""
 
@@ -263,12 +265,16 @@ class FilesystemSource:
                     return
                 models, generation = self._models, self._generation
                 late, self._late = self._late, {}
+            begun = time.thread_time()
             if not self._look_at_all(models, generation, late):
                 return
+            pause = self._poll_seconds and max(
+                self._poll_seconds, (LOOKING_SHARE - 1) * (time.thread_time() - begun)
+            )
             with self._changed:
                 if self._generation == generation and not self._stopped and not self._late:
                     # Woken by ``watch``, ``stop`` and late findings; a spurious wake-up costs one poll.
-                    self._changed.wait(self._poll_seconds or None)
+                    self._changed.wait(pause or None)
 
     def _look_at_all(self, models: dict[str, ModelConfig], generation: int, late: _Late) -> bool:
         """Polls all models. Returns False if this thread has been replaced; its replacement starts over."""

@@ -65,6 +65,11 @@ def open_store(base_path: str, scratch: str, most_bytes: int) -> Store:
     return ModelFileStore(base_path) if is_model_uri(base_path) else FsspecStore(base_path)
 
 
+def files_below(uri: str) -> list[str]:
+    """Returns the paths of all files below a URI, from there. Raises as ``Store``s do."""
+    return FsspecStore(uri).paths()
+
+
 class FsspecStore:
     """Folders of an object store; versions are numbered folders, or the base path itself is one."""
 
@@ -94,6 +99,12 @@ class FsspecStore:
         if not found and names & set(MODEL_FILES):
             return {LONE_VERSION: self._root.rstrip("/")}
         return found
+
+    def paths(self) -> list[str]:
+        """Returns the paths of all files, from the base path."""
+        self._fs.invalidate_cache()
+        root = self._root.rstrip("/")
+        return sorted(str(path)[len(root) :].lstrip("/") for path in self._fs.find(root))
 
     def files(self, place: str) -> Files:
         """See ``Store``."""

@@ -58,11 +58,12 @@ pub(super) fn server(service: &GrpcService, _: Received<ServerMetadataRequest>) 
 }
 
 /// The tensors of a model.
-pub(super) fn model(service: &GrpcService, received: Received<ModelMetadataRequest>) -> Result<Reply> {
+pub(super) async fn model(service: &GrpcService, received: Received<ModelMetadataRequest>) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let spec = spec(service, &context, &request.name, &request.version)?;
     service.server.check(context.pass.as_ref(), Need::SignaturesOf(&spec.name))?;
-    let told = metadata::of_model(&service.server, &spec)?;
+    let servable = service.server.loaded(&spec.name, &spec.choice).await;
+    let told = metadata::of_model(&service.server, &spec, servable.as_deref())?;
     let tensors = |all: &[TensorMetadata]| all.iter().map(tensor).collect();
     let response = ModelMetadataResponse {
         name: request.name,
@@ -79,11 +80,12 @@ fn tensor(told: &TensorMetadata) -> WireTensor {
 }
 
 /// A model's configuration in Triton's form.
-pub(super) fn config(service: &GrpcService, received: Received<ModelConfigRequest>) -> Result<Reply> {
+pub(super) async fn config(service: &GrpcService, received: Received<ModelConfigRequest>) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let spec = spec(service, &context, &request.name, &request.version)?;
     service.server.check(context.pass.as_ref(), Need::SignaturesOf(&spec.name))?;
-    let told = metadata::config(&service.server, &spec)?;
+    let servable = service.server.loaded(&spec.name, &spec.choice).await;
+    let told = metadata::config(&service.server, &spec, servable.as_deref())?;
     let input = |one: &TensorMetadata| ModelInput {
         name: one.name.clone(),
         data_type: datatype::number(one.dtype),

@@ -155,6 +155,7 @@ fn serving(
         traces: None,
         changes: crate::methods::changes::Changes::default(),
         shadows: crate::methods::shadow::Shadows::default(),
+        demand: None,
     })
 }
 

@@ -29,6 +29,7 @@ use super::reply;
 use crate::auth::{Need, Pass};
 use crate::config::NonUtf8;
 use crate::connections::Connection;
+use crate::context::late;
 use crate::error::{Error, Kind, Result, guarded};
 use crate::http::coding::Accepts;
 use crate::http::reply::{Body, Content, Reply};
@@ -37,6 +38,7 @@ use crate::methods::ServerState;
 use crate::methods::observer::Observer;
 use crate::metrics::Protocol;
 use crate::registry::VersionChoice;
+use crate::servable::Servable;
 use std::sync::Arc;
 
 /// What is configured, as far as it is described.
@@ -147,16 +149,30 @@ async fn made(
     accepts: Accepts,
 ) -> Result<Body> {
     let (server, facts) = (service.server.clone(), Facts::of(service));
+    // Held until the document is made.
+    let held = match &asked {
+        Asked::Model(name, choice) => Some(loaded(&server, name, choice).await?),
+        Asked::Server => None,
+    };
     let turn = service.documents.clone().lock_owned().await;
     let made = tokio::task::spawn_blocking(move || {
         // A client that leaves does not end it.
-        let _turn = turn;
+        let (_turn, _held) = (turn, held);
         guarded(|| {
             let text = of(&server, &facts, &asked)?;
             Body::coded(Content::Written(text), accepts, &server.options).counted(&memory)
         })
     });
     made.await.unwrap_or_else(|_| Err(Error::internal("The document could not be made")))
+}
+
+/// Waits for a version that is loaded on demand, as long as for a prediction at most.
+async fn loaded(server: &ServerState, name: &str, choice: &VersionChoice) -> Result<Arc<Servable>> {
+    let loaded = server.loaded(name, choice);
+    match server.options.rest_timeout {
+        Some(within) => tokio::time::timeout(within, loaded).await.unwrap_or_else(|_| Err(late())),
+        None => loaded.await,
+    }
 }
 
 fn of(server: &ServerState, facts: &Facts, asked: &Asked) -> Result<Vec<u8>> {

@@ -15,7 +15,7 @@ mod shared_memory;
 mod tell;
 
 use super::route::preflight;
-use super::{Caller, drain, ended, keys, reply};
+use super::{Caller, drain, ended, keys, loaded, reply};
 use crate::auth::Need;
 use crate::error::{Error, Kind, Result};
 use crate::exchange::Exchange;
@@ -26,7 +26,7 @@ use crate::http::reply::{Body, Content, Refusal, Reply};
 use crate::http::target;
 use crate::memory::Reservation;
 use crate::methods::observer::Observer;
-use crate::methods::{Context, ServerState, ask};
+use crate::methods::{Context, ModelSpec, ServerState, ask};
 use crate::metrics::Protocol;
 use crate::open_inference::OpenInference;
 use crate::open_inference::refusal::shown;
@@ -71,6 +71,14 @@ impl Asked<'_> {
         match refusal.map_or_else(|| self.post(head, &fields), |refusal| Err(refusal.into())) {
             Ok(Posted::Infer(post)) => self.infer(head, post, body).await,
             Ok(Posted::Repository(target)) => self.repository(target, &fields, body).await,
+            Ok(Posted::Dormant(spec, target)) => {
+                drain(head, body).await;
+                // Held, so that it is still there when it is told of.
+                match Box::pin(loaded(self.server, self.client, &spec)).await {
+                    Ok(_held) => self.tell(&target, self.accepts(&fields)),
+                    Err(why) => why.into(),
+                }
+            }
             Err(reply) => {
                 drain(head, body).await;
                 reply
@@ -87,6 +95,9 @@ impl Asked<'_> {
         let target = path::parse(path).ok_or_else(|| Refusal::new(404, not_found(path)))?;
         let is_post = head.method == Method::POST;
         let looks = matches!(head.method, Method::GET | Method::HEAD);
+        if looks && let Some(spec) = self.dormant(&target) {
+            return Ok(Posted::Dormant(spec, target));
+        }
         match target {
             Target::Model(named, What::Infer) if is_post => {
                 let spec = spec_of(&self.server.registry, &named.names())?;
@@ -143,6 +154,15 @@ impl Asked<'_> {
                 ),
             )),
         }
+    }
+
+    /// Returns the version that has to be loaded before `target` can be told, to whoever may know it.
+    fn dormant(&self, target: &Target) -> Option<ModelSpec> {
+        let Target::Model(named, What::Metadata | What::Config) = target else { return None };
+        let spec = spec_of(&self.server.registry, &named.names()).ok()?;
+        self.server.registry.dormant(&spec.name, &spec.choice)?;
+        let allowed = self.server.check(self.client.pass.as_ref(), Need::SignaturesOf(&spec.name));
+        allowed.is_ok().then_some(spec)
     }
 
     /// Returns the codings that the reply may have.
@@ -239,6 +259,8 @@ impl Asked<'_> {
 enum Posted {
     Infer(Post),
     Repository(Target),
+    /// Told once this version is loaded; there is no body.
+    Dormant(ModelSpec, Target),
 }
 
 /// Describes an answer in which binary data follow after `json` bytes of JSON.

@@ -71,11 +71,15 @@ fn of_model(
         }
         What::Metadata => {
             server.check(pass, Need::SignaturesOf(&spec.name))?;
-            metadata::of_model(server, &spec).map(|told| of_metadata(&named.model, &told))
+            let servable = server.registry.resolve(&spec.name, &spec.choice);
+            let told = metadata::of_model(server, &spec, servable.as_deref())?;
+            Ok(of_metadata(&named.model, &told))
         }
         What::Config => {
             server.check(pass, Need::SignaturesOf(&spec.name))?;
-            metadata::config(server, &spec).map(|config| of_config(&named.model, &config))
+            let servable = server.registry.resolve(&spec.name, &spec.choice);
+            let told = metadata::config(server, &spec, servable.as_deref())?;
+            Ok(of_config(&named.model, &told))
         }
         What::Infer => Err(Error::invalid("A model is asked by POST")),
     }

@@ -1,0 +1,171 @@
+"""Thousands of models on one machine: how fast a server of them starts, what each takes, and how it does
+under traffic that asks few of them often and most of them rarely.
+
+    python benches/many_models.py start [--models 10000]
+    python benches/many_models.py traffic [--models 1000] [--rooms 0.1 0.3 1.0] [--requests 5000]
+
+``start``: seconds until a server knows all models of a folder, and the memory of each while none is loaded.
+``traffic``: requests by Zipf's law over REST, one client after another's answer, within budgets for a share
+of all models: the share of requests whose model was loaded, and how long requests took. Prints Markdown,
+which docs/many-models.md has. The models are links to one small model, as what is measured is not its size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from process import Process, memory_bytes
+from residency import zipf
+
+MODEL = Path(__file__).resolve().parent.parent / "tests" / "models" / "half_plus_two"
+BODY = b'{"instances": [2.0]}'
+RUNS = 3
+
+
+def folder_of(models: int, folder: Path) -> Path:
+    """Makes a folder of models."""
+    for number in range(models):
+        (folder / f"m{number:05}").symlink_to(MODEL, target_is_directory=True)
+    return folder
+
+
+@contextmanager
+def serving(folder: Path, log: Path, *flags: str) -> Iterator[tuple[Process, int, float]]:
+    """Runs a server of these models; yields it, its port, and the seconds that its start took."""
+    command = [sys.executable, "-m", "servable", "serve", f"--models_dir={folder}", "--lazy_load"]
+    begun = time.monotonic()
+    process = Process([*command, "--port=off", "--rest_api_port=0", "--metrics_path=/metrics", *flags], log)
+    try:
+        process.wait_for(r"ready: \d+ of \d+ models")
+        seconds = time.monotonic() - begun
+        port = int(process.wait_for(r"Exporting HTTP/REST API at:\S+:(\d+) ")[1])
+        yield process, port, seconds
+    finally:
+        process.stop()
+
+
+def start(models: int, scratch: Path) -> None:
+    """Prints how long starts take, and what each unloaded model takes of the memory."""
+    rows = []
+    for count in (1, models):
+        folder = scratch / f"of {count}"
+        folder.mkdir()
+        folder_of(count, folder)
+        seconds, resident = [], []
+        for run in range(RUNS):
+            with serving(folder, scratch / f"start {count} {run}.log") as (process, _, took):
+                seconds.append(took)
+                resident.append(memory_bytes(process.pid, "VmRSS"))
+        rows.append((count, statistics.median(seconds), statistics.median(resident)))
+    print("| models | start, s | resident, MB | each, KB |\n| --- | --- | --- | --- |")
+    (_, _, least), _ = rows
+    for count, took, bytes_ in rows:
+        each = f"{(bytes_ - least) / count / 1e3:.1f}" if count > 1 else ""
+        print(f"| {count:,} | {took:.2f} | {bytes_ / 1e6:.0f} | {each} |")
+
+
+def ask(connection: http.client.HTTPConnection, model: int) -> float:
+    """Returns the seconds of one request."""
+    begun = time.monotonic()
+    connection.request("POST", f"/v1/models/m{model:05}:predict", BODY)
+    reply = connection.getresponse()
+    content = reply.read()
+    if reply.status != 200:
+        raise RuntimeError(f"{reply.status}: {content!r}")
+    return time.monotonic() - begun
+
+
+def metric(port: int, name: str) -> float:
+    """Returns the value of a metric without labels, or the sum of those with."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+
+def clients(port: int, models: int, options: argparse.Namespace) -> list[float]:
+    """Sends the requests of all clients; returns their seconds, without those of the first tenth."""
+    took: list[float] = []
+    lock = threading.Lock()
+
+    def client(seed: int) -> None:
+        draw = zipf(models, options.exponent, random.Random(seed))
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        mine = [ask(connection, draw()) for _ in range(options.requests // options.clients)]
+        with lock:
+            took.extend(mine[len(mine) // 10 :])
+
+    threads = [threading.Thread(target=client, args=(seed,)) for seed in range(options.clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(took)
+
+
+def traffic(options: argparse.Namespace, scratch: Path) -> None:
+    """Prints hit rates and times for each budget."""
+    models = options.models
+    folder = scratch / "models"
+    folder.mkdir()
+    folder_of(models, folder)
+    with serving(folder, scratch / "one.log") as (_, port, _):
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        for model in range(21):
+            ask(connection, model)
+        all_ = metric(port, "servable_model_memory_bytes")
+        connection.close()
+        ask(http.client.HTTPConnection("127.0.0.1", port), 0)
+        one = all_ / 21
+    print(
+        f"Each model takes {one / 1e6:.2f} MB; Zipf, s = {options.exponent:g}; {options.clients} clients.\n"
+    )
+    print("| room for | budget, MB | loaded at the end | hit rate | p50, ms | p90, ms | p99, ms | unloads |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for room in options.rooms:
+        budget = int(one * models * room * 1.05)
+        flags = (f"--memory_budget={budget}", "--rest_api_timeout_in_ms=0")
+        with serving(folder, scratch / f"{room}.log", *flags) as (_, port, _):
+            took = clients(port, models, options)
+            waits = metric(port, "servable_load_waits_total")
+            sent = options.requests // options.clients * options.clients
+            loaded = metric(port, 'servable_versions{state="AVAILABLE"}')
+            rests = metric(port, "servable_model_rests_total")
+        shown = [f"{1e3 * took[int(len(took) * share)]:.1f}" for share in (0.5, 0.9, 0.99)]
+        cells = [f"{room:.0%}", f"{budget / 1e6:.0f}", f"{loaded:.0f}", f"{1 - waits / sent:.1%}", *shown]
+        print(f"| {' | '.join(cells)} | {rests:.0f} |", flush=True)
+
+
+def main() -> None:
+    """Runs what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("what", choices=["start", "traffic"])
+    parser.add_argument("--models", type=int)
+    parser.add_argument(
+        "--rooms", type=float, nargs="+", default=[0.1, 0.3, 1.0], help="shares of all models"
+    )
+    parser.add_argument("--exponent", type=float, default=1.0)
+    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--requests", type=int, default=4000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.what == "start":
+            start(options.models or 10_000, Path(scratch))
+        else:
+            options.models = options.models or 1000
+            traffic(options, Path(scratch))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Serves the models of ``--models_dir``, and follows the folder while the server runs.
+
+Only what is new there is added, and only what is gone is removed: what an administrator changes stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from servable.config.base_paths import Way
+from servable.config.values import ModelConfig
+from servable.lifecycle.manager import Manager
+from servable.sources.discovery import Discovery, said
+
+_log = logging.getLogger("servable.models_dir")
+
+LEAST_SHARE = 20
+"""Looks take at most one of so many parts of the time."""
+
+
+class ModelsDir:
+    """Follows ``place``. Its ``apply`` and thread change the configuration of ``manager``.
+
+    poll_seconds: pause between looks; 0: one look; None: none but the first.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        discovery: Discovery,
+        manager: Manager,
+        poll_seconds: float | None,
+    ) -> None:
+        self._place = place
+        self._discovery = discovery
+        self._manager = manager
+        self._poll_seconds = poll_seconds
+        self._found: dict[str, ModelConfig] = {}
+        self._said = ""
+
+    def apply(self) -> None:
+        """Takes over what is there now. Errors are logged, once as long as they are the same."""
+        try:
+            found = self._discovery.look()
+            if found != self._found:
+                self._change(found)
+                self._found = found
+            if self._said:
+                self._said = ""
+                _log.info("%s can be read again", self._place)
+        except Exception as error:  # stores raise what they like, and what is served stays
+            text = said(error)
+            if text != self._said:
+                self._said = text
+                _log.warning("the models in %s cannot be followed: %s", self._place, text)
+
+    def _change(self, found: dict[str, ModelConfig]) -> None:
+        before = self._found
+        gone = before.keys() - found.keys()
+        new = {name: model for name, model in found.items() if before.get(name) != model}
+
+        def edited(models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+            stay = tuple(one for one in models if one.name not in gone and one.name not in new)
+            return (*stay, *new.values())
+
+        self._manager.change(edited, True, Way.START)
+        shown = ", ".join(sorted(new)[:10]) + (", …" if len(new) > 10 else "")
+        _log.info("%s: %d models; new: %s; gone: %d", self._place, len(found), shown or "none", len(gone))
+
+    def follow(self, ended: threading.Event, clock: Callable[[], float]) -> None:
+        """Looks again and again until the server has ended."""
+        if not self._poll_seconds:
+            return
+        pause = self._poll_seconds
+        while not ended.wait(pause):
+            begun = clock()
+            self.apply()
+            pause = max(self._poll_seconds, LEAST_SHARE * (clock() - begun))

@@ -1,0 +1,103 @@
+"""Models in a folder or a bucket: every folder in it that has versions, or is one, is a model of its name.
+
+A look returns all of them. It is cheap where nothing changes: a folder is looked into until it is a model,
+and from then on its source follows it; a bucket is listed whole, a thousand files for each request.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Protocol
+
+from servable.config.model_paths import is_remote
+from servable.config.values import Folder, ModelConfig
+from servable.errors import StatusError
+from servable.savedmodel.layout import MODEL_FILES, is_version_name, model_file_in
+from servable.sources import LONE_VERSION
+
+MOST_NAME = 200
+"""Longest name of a model, in bytes; longer ones are no model."""
+
+
+class Discovery(Protocol):
+    """A place that has models."""
+
+    def look(self) -> dict[str, ModelConfig]:
+        """Returns every model there, by name. Raises ``OSError`` or ``StatusError`` if it cannot be read."""
+
+
+def discovery_at(place: str) -> Discovery:
+    """Returns what looks at ``place``, an absolute path or a URI."""
+    return BucketDiscovery(place) if is_remote(place) else FolderDiscovery(place)
+
+
+def may_be_model(name: str) -> bool:
+    """True for the name of a folder that may be a model's: not hidden, and what a URL can name."""
+    return bool(name) and not name.startswith(".") and "/" not in name and len(os.fsencode(name)) <= MOST_NAME
+
+
+class FolderDiscovery:
+    """A local folder."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._known: dict[str, ModelConfig] = {}
+
+    def look(self) -> dict[str, ModelConfig]:
+        """See ``Discovery``."""
+        with os.scandir(self._folder) as entries:
+            names = sorted(entry.name for entry in entries if may_be_model(entry.name))
+        found = {}
+        for name in names:
+            model = self._known.get(name) or self._model(name)
+            if model is not None:
+                found[name] = model
+        self._known = found
+        return dict(found)
+
+    def _model(self, name: str) -> ModelConfig | None:
+        path = os.path.join(self._folder, name)
+        try:
+            name.encode()
+            with os.scandir(path) as entries:
+                inside = {entry.name for entry in entries}
+        except (OSError, UnicodeEncodeError):
+            # No folder, most likely.
+            return None
+        if any(is_version_name(one) for one in inside):
+            return ModelConfig(name, path)
+        if inside.intersection(MODEL_FILES) and model_file_in(path):
+            return ModelConfig(name, path, policy=Folder(LONE_VERSION))
+        return None
+
+
+class BucketDiscovery:
+    """An object store that fsspec knows."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri.rstrip("/")
+
+    def look(self) -> dict[str, ModelConfig]:
+        """See ``Discovery``."""
+        from servable.sources.store import files_below
+
+        return models_among(self._uri, files_below(self._uri))
+
+
+def models_among(uri: str, files: Iterable[str]) -> dict[str, ModelConfig]:
+    """Returns the models that these files below ``uri`` belong to, given by their paths from there. Pure."""
+    names = set()
+    for file in files:
+        name, _, rest = file.partition("/")
+        inner, slash, _ = rest.partition("/")
+        if may_be_model(name) and (is_version_name(inner) if slash else inner in MODEL_FILES):
+            names.add(name)
+    # Where the model is itself a version, its store finds that out.
+    return {name: ModelConfig(name, f"{uri}/{name}") for name in sorted(names)}
+
+
+def said(error: Exception) -> str:
+    """Returns what is to be logged of a place that cannot be read."""
+    hint = f"\n    {error.hint}" if isinstance(error, StatusError) and error.hint else ""
+    return f"{error or type(error).__name__}{hint}"

@@ -1,0 +1,150 @@
+"""The budget of memory: room before a load, what was measured counts, requests in flight are waited for."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from fake_core import FakeCore
+
+from servable.errors import StatusError
+from servable.lifecycle import memory_budget
+from servable.lifecycle.memory_budget import LEAST_BYTES, MemoryBudget
+from servable.sources import VersionLoad
+
+BUDGET = 10 * LEAST_BYTES
+PART = 4 * LEAST_BYTES
+
+
+class Memory:
+    """A budget, with a core whose versions leave at once unless they are in flight."""
+
+    def __init__(self, folder: Path) -> None:
+        self.core = FakeCore()
+        self.folder = folder
+        self.left: list[str] = []
+        self.now = 0.0
+        self.budget = MemoryBudget(self.core, BUDGET, self._rest, lambda: self.now)
+
+    def _rest(self, name: str, version: int) -> bool:
+        if not self.core.rest(name, version):
+            return False
+        self.left.append(name)
+        self.core.unload(name, version)
+        self.budget.freed(name, version)
+        return True
+
+    def load(self, name: str, taken: int | None, file_bytes: int = 0) -> None:
+        path = self.folder / name
+        path.mkdir(exist_ok=True)
+        (path / "weights").write_bytes(bytes(file_bytes))
+        load = VersionLoad(name, 1, str(path), threading.Event())
+        with self.budget.turn(load, str(path)) as took:
+            self.core.state[name, 1] = "AVAILABLE"
+            took(taken)
+
+    def use(self, name: str, idle: float, uses: int = 1) -> None:
+        self.core.used[name, 1] = (idle, uses)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Memory:
+    return Memory(tmp_path)
+
+
+def test_what_was_measured_counts_and_the_least_recently_used_leaves(memory: Memory) -> None:
+    memory.load("a", PART)
+    memory.load("b", PART)
+    memory.use("a", 1.0)
+    memory.use("b", 9.0)
+    assert (memory.left, memory.budget.total()) == ([], 2 * PART)
+    memory.load("c", PART, file_bytes=PART)
+    assert memory.left == ["b"]
+    assert memory.budget.held("c", 1) == (PART, True)
+    assert memory.budget.held("b", 1) is None
+
+
+def test_more_than_was_expected_makes_others_leave_afterwards(memory: Memory) -> None:
+    memory.load("a", PART)
+    memory.load("b", 9 * LEAST_BYTES)
+    assert memory.left == ["a"], "its files said nothing of that"
+    memory.core.rest("b", 1)
+    memory.budget.freed("b", 1)
+    memory.load("a", PART)
+    memory.load("b", 9 * LEAST_BYTES)
+    assert memory.left == ["a", "a"]
+
+
+def test_files_count_where_nothing_was_measured(memory: Memory) -> None:
+    memory.load("a", None, file_bytes=PART)
+    assert memory.budget.held("a", 1) == (PART, False)
+    memory.load("huge", None, file_bytes=2 * BUDGET)
+    assert memory.budget.held("huge", 1) == (BUDGET, False), "a guess refuses no model"
+    assert memory.left == ["a"]
+
+
+def test_one_that_was_measured_as_too_large_is_refused(memory: Memory) -> None:
+    memory.load("a", PART)
+    memory.load("large", BUDGET + 1)
+    memory.budget.freed("large", 1)
+    with pytest.raises(StatusError, match="--memory_budget allows") as refused:
+        memory.load("large", BUDGET + 1)
+    assert refused.value.code == "RESOURCE_EXHAUSTED"
+
+
+def test_requests_in_flight_are_waited_for(memory: Memory) -> None:
+    memory.load("a", PART)
+    memory.load("b", PART)
+    memory.core.in_flight |= {("a", 1), ("b", 1)}
+    loading = threading.Thread(target=memory.load, args=("c", PART, PART), daemon=True)
+    loading.start()
+    memory.core.in_flight.discard(("b", 1))
+    loading.join(30)
+    assert not loading.is_alive()
+    assert memory.left == ["b"]
+
+
+def test_a_load_without_room_fails_in_the_end_and_leaves_its_turn(memory: Memory) -> None:
+    memory.load("a", PART)
+    memory.load("b", PART)
+    memory.core.in_flight |= {("a", 1), ("b", 1)}
+    clock = iter(range(10_000))
+    memory.budget._clock = lambda: float(next(clock))
+    with pytest.raises(StatusError, match="There is no room for") as refused:
+        memory.load("c", PART, PART)
+    assert refused.value.code == "RESOURCE_EXHAUSTED"
+    memory.core.in_flight.clear()
+    memory.load("c", PART, PART)
+    assert len(memory.left) == 1
+
+
+def test_a_load_that_nobody_wants_ends_its_waiting(memory: Memory, tmp_path: Path) -> None:
+    load = VersionLoad("m", 1, str(tmp_path), threading.Event())
+    load.stopped.set()
+    with pytest.raises(StatusError) as ended, memory.budget.turn(load, str(tmp_path)):
+        raise AssertionError("there is no turn")
+    assert ended.value.code == "CANCELLED"
+
+
+def test_a_turn_that_hangs_is_given_to_the_next(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_budget, "PATIENCE", 0.01)
+    hangs, begun = threading.Event(), threading.Event()
+
+    def load() -> None:
+        folder = memory.folder / "hanging"
+        folder.mkdir()
+        hanging = VersionLoad("hanging", 1, str(folder), threading.Event())
+        with memory.budget.turn(hanging, str(folder)) as took:
+            begun.set()
+            hangs.wait(30)
+            took(PART)
+
+    hanging = threading.Thread(target=load, daemon=True)
+    hanging.start()
+    assert begun.wait(10)
+    memory.load("a", None, PART)
+    assert memory.budget.held("a", 1) == (PART, False)
+    hangs.set()
+    hanging.join(10)
+    assert memory.budget.held("hanging", 1) == (PART, True)

@@ -1,0 +1,257 @@
+"""The manager with a fake core, where models are loaded once they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fake_core import FakeError
+from test_manager import Gate, Setup, fail_on
+
+from servable.config.base_paths import Way
+from servable.config.values import LifecycleOptions, ModelConfig
+from servable.lifecycle.availability import Availability
+from servable.lifecycle.on_demand import FIRST_PAUSE, LONGEST_PAUSE, pause_after
+
+LAZY = LifecycleOptions(retries=5, retry_seconds=3600.0, lazy_load=True)
+Make = Callable[..., Setup]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    made: list[Setup] = []
+
+    def build(*names: str, options: LifecycleOptions = LAZY) -> Setup:
+        setup = Setup(options)
+        setup.manager.start()
+        setup.configure(*names)
+        made.append(setup)
+        return setup
+
+    yield build
+    for setup in made:
+        setup.manager.stop()
+        assert setup.core.ended
+
+
+def loads(setup: Setup) -> list[tuple[Any, ...]]:
+    return [call[1:] for call in setup.core.calls if call[0] == "load"]
+
+
+def test_a_model_is_known_and_loaded_once_it_is_asked_for(make: Make) -> None:
+    setup = make("m", "n")
+    setup.aspire("m", 1)
+    setup.aspire("n", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND, n=Availability.ON_DEMAND)
+    assert loads(setup) == []
+    assert setup.core.on_demand == {("m", 1), ("n", 1)}
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1)
+    setup.wait_available_as(m=Availability.AVAILABLE, n=Availability.ON_DEMAND)
+    assert loads(setup) == [("m", 1)]
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, times=2)
+    assert loads(setup) == [("m", 1)]
+
+
+def test_a_pinned_model_is_loaded_from_the_beginning_and_does_not_rest(make: Make) -> None:
+    setup = make("m", "n", options=replace(LAZY, pinned_models=("m",)))
+    setup.aspire("m", 1)
+    setup.aspire("n", 1)
+    setup.wait_available_as(m=Availability.AVAILABLE, n=Availability.ON_DEMAND)
+    assert not setup.manager.rest("m", 1)
+
+
+def test_each_version_is_loaded_by_itself(make: Make) -> None:
+    setup = make("m")
+    setup.aspire("m", 1, 2, 3)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.core.ask("m", 2)
+    setup.core.wait_told("m", 2)
+    assert loads(setup) == [("m", 2)]
+    assert setup.core.state["m", 1] == setup.core.state["m", 3] == "START"
+
+
+def test_a_version_that_is_not_there_is_told_at_once(make: Make) -> None:
+    setup = make("m")
+    setup.core.ask("m", 7)
+    setup.core.wait_told("m", 7, "NOT_FOUND: Servable not found for request: Specific(m, 7)")
+
+
+def test_a_failure_is_told_with_a_pause_that_grows_and_is_tried_once_for_each_demand(make: Make) -> None:
+    setup = make("m")
+    setup.core.on_load = fail_on(("m", 1))
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "UNAVAILABLE: Model m version 1 could not be loaded: nothing in /models/m/1")
+    assert setup.core.pauses["m", 1] == FIRST_PAUSE
+    setup.wait_available_as(m=Availability.FAILED)
+    assert len(loads(setup)) == 1, "the usual tries are not made"
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "UNAVAILABLE", times=2)
+    assert (len(loads(setup)), setup.core.pauses["m", 1]) == (2, 2 * FIRST_PAUSE)
+    setup.core.on_load = lambda *_: None
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "")
+    setup.wait_available_as(m=Availability.AVAILABLE)
+
+
+def test_the_pause_is_bounded() -> None:
+    assert [pause_after(one) for one in (1, 2, 3)] == [1.0, 2.0, 4.0]
+    assert pause_after(10_000) == LONGEST_PAUSE
+
+
+def test_a_version_that_makes_room_is_loaded_again_by_the_next_request(make: Make) -> None:
+    setup = make("m")
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1)
+    setup.core.in_flight.add(("m", 1))
+    assert not setup.manager.rest("m", 1)
+    setup.core.in_flight.clear()
+    assert setup.manager.rest("m", 1)
+    setup.events.wait_for("unloaded", "m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, times=2)
+    assert loads(setup) == [("m", 1)] * 2
+
+
+def test_one_that_is_asked_for_while_it_leaves_comes_back(make: Make) -> None:
+    setup = make("m")
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1)
+    gate = Gate(setup.core, "m", 1)
+    setup.core.on_load = lambda *_: None
+    setup.core.on_unload = lambda *_: gate.entered.set() or gate.opened.wait(10)  # type: ignore[func-returns-value,assignment]
+    assert setup.manager.rest("m", 1)
+    assert gate.entered.wait(10)
+    setup.core.ask("m", 1)
+    gate.opened.set()
+    setup.core.wait_told("m", 1, times=2)
+    setup.wait_available_as(m=Availability.AVAILABLE)
+
+
+def test_a_new_version_of_a_model_in_use_follows_at_once(make: Make) -> None:
+    setup = make("m")
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1)
+    setup.aspire("m", 2)
+    setup.core.wait_for(("m", 2, "AVAILABLE"), ("m", 1, "END"))
+
+
+def test_a_new_version_of_a_model_that_is_not_loaded_is_not_loaded_either(make: Make) -> None:
+    setup = make("m")
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.aspire("m", 2)
+    setup.core.wait_for(("m", 1, "END"), ("m", 2, "START"))
+    setup.core.ask("m", 2)
+    setup.core.wait_told("m", 2)
+    assert loads(setup) == [("m", 2)]
+    assert ("m", 1) not in setup.core.on_demand
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "NOT_FOUND")
+
+
+def test_a_version_that_made_room_is_no_successor_of_a_lower_one(make: Make) -> None:
+    setup = make("m")
+    setup.aspire("m", 1, 2)
+    for version in (1, 2):
+        setup.core.ask("m", version)
+        setup.core.wait_told("m", version)
+    assert setup.manager.rest("m", 2)
+    setup.events.wait_for("unloaded", "m", 2)
+    setup.core.wait_for(("m", 2, "START"), ("m", 1, "AVAILABLE"))
+    assert loads(setup) == [("m", 1), ("m", 2)]
+
+
+def test_labels_may_be_put_on_versions_that_are_not_loaded(make: Make) -> None:
+    setup = make("m")
+    setup.aspire("m", 1, 2)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    labelled = ModelConfig("m", "/models/m", labels={"stable": 1})
+    setup.manager.apply([labelled], way=Way.RPC)
+    assert setup.core.labels["m"] == {"stable": 1}
+    assert loads(setup) == []
+
+
+def test_a_model_is_loaded_by_a_hint(make: Make) -> None:
+    setup = make("m")
+    setup.aspire("m", 1, 2)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.manager.prefetch("m")
+    setup.manager.prefetch("nothing")
+    setup.core.wait_for(("m", 2, "AVAILABLE"))
+    assert loads(setup) == [("m", 2)]
+
+
+def test_a_hint_does_not_try_a_failed_load_again_at_once(make: Make) -> None:
+    setup = make("m")
+    setup.core.on_load = fail_on(("m", 1))
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "UNAVAILABLE")
+    setup.manager.prefetch("m")
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.FAILED)
+    assert len(loads(setup)) == 1
+
+
+def test_loads_are_taken_over_as_fast_as_they_have_threads(make: Make) -> None:
+    setup = make("a", "b")
+    gate = Gate(setup.core, "a", 1)
+    for name in ("a", "b"):
+        setup.aspire(name, 1)
+    setup.wait_available_as(a=Availability.ON_DEMAND, b=Availability.ON_DEMAND)
+    setup.core.ask("a", 1)
+    assert gate.entered.wait(10)
+    setup.core.ask("b", 1)
+    setup.wait(lambda now: now["b"] is Availability.ON_DEMAND)
+    assert setup.core.asked == [("b", 1)], "who waits for it may leave"
+    gate.opened.set()
+    setup.core.wait_told("b", 1)
+
+
+def test_a_model_that_is_removed_while_it_is_waited_for_is_told(make: Make) -> None:
+    setup = make("m")
+    gate = Gate(setup.core, "m", 1)
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    assert gate.entered.wait(10)
+    setup.configure()
+    setup.manager.aspire("m", ())
+    gate.opened.set()
+    setup.core.wait_told("m", 1, "NOT_FOUND")
+
+
+def test_a_file_that_was_mended_is_tried_by_the_next_request(make: Make) -> None:
+    from servable.sources import AspiredVersion
+
+    setup = make("m")
+    setup.core.on_load = fail_on(("m", 1))
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "UNAVAILABLE")
+    setup.core.on_load = lambda *_: None
+    setup.manager.aspire("m", (AspiredVersion(1, "/models/m/1", "another"),))
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "", times=2)
+    setup.wait_available_as(m=Availability.AVAILABLE)
+
+
+def test_an_error_that_is_none_of_the_core_s_is_told_as_well(make: Make) -> None:
+    setup = make("m")
+
+    def no_memory(*_: Any) -> None:
+        raise FakeError("RESOURCE_EXHAUSTED", "too large")
+
+    setup.core.on_load = no_memory
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "RESOURCE_EXHAUSTED: Model m version 1 could not be loaded: too large")
