@@ -155,7 +155,7 @@ impl Reservation {
 
     /// Makes an empty reservation of the same connection.
     pub fn beside(&self) -> Reservation {
-        Reservation { account: self.account.clone(), ..Reservation::default() }
+        self.account.clone().map(Reservation::new).unwrap_or_default()
     }
 
     /// Adds `bytes`. Fails with RESOURCE_EXHAUSTED, and changes nothing, if there are not enough.

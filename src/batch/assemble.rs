@@ -100,7 +100,7 @@ pub(super) fn join(parts: &[&Tensor], filler: usize) -> Tensor {
 }
 
 /// Concatenates the values of `all`, which have the same dtype as `kind`.
-fn stacked<'t>(kind: &Tensor, shape: Vec<i64>, all: impl Iterator<Item = &'t Tensor> + Clone) -> Tensor {
+fn stacked<'t>(kind: &Tensor, shape: Shape, all: impl Iterator<Item = &'t Tensor> + Clone) -> Tensor {
     match kind.data() {
         Data::Numbers(_) => {
             let bytes = all.clone().map(|tensor| tensor.bytes().len()).sum();

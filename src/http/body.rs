@@ -327,15 +327,15 @@ mod tests {
         let options = |limit| Options { max_body_bytes: limit, ..Options::closed() };
         let memory = Reservation::default();
         let body = || RequestBody::whole(bytes.clone());
-        let whole = read(body(), &options(100), &memory).await.unwrap();
-        let aligned = read_aligned(body(), &options(100), &memory, 7).await.unwrap();
+        let whole = read(body(), &options(100), &memory, 0).await.unwrap();
+        let aligned = read(body(), &options(100), &memory, 7).await.unwrap();
         assert_eq!((whole.as_ptr(), aligned.as_ptr()), (bytes.as_ptr(), bytes.as_ptr()));
         assert_eq!(
-            read(body(), &options(99), &memory).await.unwrap_err().limit(),
+            read(body(), &options(99), &memory, 0).await.unwrap_err().limit(),
             Some(EdgeLimit::BodyBytes)
         );
         let nothing = RequestBody::whole(Bytes::new());
-        assert!(nothing.is_end_stream() && read(nothing, &options(0), &memory).await.unwrap().is_empty());
+        assert!(nothing.is_end_stream() && read(nothing, &options(0), &memory, 0).await.unwrap().is_empty());
     }
 
     #[test]

@@ -45,7 +45,14 @@ pub(crate) enum Content {
     /// Where something else has them.
     Borrowed(Bytes),
     /// Written for the reply, and then what others have.
-    Followed(Vec<u8>, Vec<Bytes>),
+    Followed(Box<Parts>),
+}
+
+/// What is written for a reply, and what follows on it. Apart from [`Content`], which every refusal has, too.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    written: Vec<u8>,
+    after: Vec<Bytes>,
 }
 
 /// Bytes from which on it is worth to send what an engine has from where it lies, instead of copying it.
@@ -58,11 +65,18 @@ impl Default for Content {
 }
 
 impl Content {
+    /// Makes it of what is `written` for the reply and what comes `after` that.
+    pub(crate) fn followed(written: Vec<u8>, after: Vec<Bytes>) -> Content {
+        Content::Followed(Box::new(Parts { written, after }))
+    }
+
     fn len(&self) -> usize {
         match self {
             Content::Written(bytes) => bytes.len(),
             Content::Borrowed(bytes) => bytes.len(),
-            Content::Followed(bytes, others) => bytes.len() + others.iter().map(Bytes::len).sum::<usize>(),
+            Content::Followed(parts) => {
+                parts.written.len() + parts.after.iter().map(Bytes::len).sum::<usize>()
+            }
         }
     }
 
@@ -71,7 +85,7 @@ impl Content {
         match self {
             Content::Written(bytes) => bytes.capacity(),
             Content::Borrowed(bytes) => bytes.len(),
-            Content::Followed(bytes, _) => self.len() - bytes.len() + bytes.capacity(),
+            Content::Followed(parts) => self.len() - parts.written.len() + parts.written.capacity(),
         }
     }
 
@@ -80,10 +94,10 @@ impl Content {
         match self {
             Content::Written(bytes) => bytes.into(),
             Content::Borrowed(bytes) => Cow::Borrowed(bytes),
-            Content::Followed(bytes, others) => {
+            Content::Followed(parts) => {
                 let mut whole = Vec::with_capacity(self.len());
-                whole.extend_from_slice(bytes);
-                others.iter().for_each(|bytes| whole.extend_from_slice(bytes));
+                whole.extend_from_slice(&parts.written);
+                parts.after.iter().for_each(|bytes| whole.extend_from_slice(bytes));
                 whole.into()
             }
         }
@@ -147,7 +161,8 @@ impl Body {
             }
             (Content::Written(bytes), memory) => (Pieces::from(Bytes::from(bytes)), memory),
             (Content::Borrowed(bytes), memory) => (Pieces::from(bytes), memory),
-            (Content::Followed(bytes, others), memory) => {
+            (Content::Followed(parts), memory) => {
+                let Parts { written: bytes, after: others } = *parts;
                 let mut pieces = Pieces::from(Bytes::from(bytes));
                 others.into_iter().for_each(|bytes| pieces.push(bytes));
                 (pieces, memory)

@@ -173,6 +173,7 @@ fn load(model: &Echo, file: Option<&[u8]>, iterations: u32) -> Loaded {
         traces: None,
         changes: crate::methods::changes::Changes::default(),
         shadows: crate::methods::shadow::Shadows::default(),
+        demand: None,
     });
     let lifecycle = Lifecycle::new(server.clone());
     let outcome = lifecycle.load(Ok(model), "m", 1, folder.path(), &options(iterations)).map(drop);

@@ -72,7 +72,7 @@ impl Traffic {
             default_to: Some(&self.default_to).filter(|text| !text.is_empty()).map(target),
             shares,
             headers: self.headers.into_iter().map(header).collect(),
-            key: Some(self.key_header.to_ascii_lowercase().into()).filter(|name: &Box<str>| !name.is_empty()),
+            key: Some(self.key_header.to_ascii_lowercase()).filter(|name| !name.is_empty()).map(Into::into),
             shadow: self.shadow.map(TrafficShadow::rule).transpose()?,
             roll_back: self.roll_back.map(TrafficRollBack::rule).transpose()?,
         })

@@ -172,7 +172,7 @@ pub(super) fn encode(
             let file = File::new(alias, tensor)?;
             let length = file.length().ok_or_else(too_long)?;
             if let Some((header, elements)) = file.borrowed().filter(|_| length >= WORTH_BORROWING) {
-                return Ok(Content::Followed(header, vec![elements]));
+                return Ok(Content::followed(header, vec![elements]));
             }
             let mut out = room(length)?;
             file.write(&mut out);

@@ -161,7 +161,7 @@ impl Form for Infer {
             encode::infer(&form, &outputs, &context.memory, server.scheduler.cores())?;
         drop((outputs, encoding));
         let content =
-            if borrowed.is_empty() { Content::Written(bytes) } else { Content::Followed(bytes, borrowed) };
+            if borrowed.is_empty() { Content::Written(bytes) } else { Content::followed(bytes, borrowed) };
         let body = Body::coded(content, self.post.accepts, &server.options);
         match json {
             Some(json) => with_binary(body, json).counted(&context.memory),
