@@ -130,7 +130,7 @@ def test_many_who_wait_for_one_model_are_answered_by_one_load(tmp_path: Path) ->
         serving(f"slow={slow(tmp_path / 'slow', 1000)}", LAZY, METRICS, ADMIN) as served,
         ThreadPoolExecutor(100) as pool,
     ):
-        body = {"instances": [3]}
+        body = {"inputs": 3}
         replies = list(pool.map(lambda _: predict(served, "slow", body).status, range(100)))
         assert replies == [200] * 100
         assert served.log.count("loaded slow version 1") == 1
@@ -143,10 +143,10 @@ def test_who_does_not_wait_for_the_end_of_a_load_is_told_and_others_go_on(tmp_pa
     flags = (LAZY, ADMIN, WITH_GRPC, "--rest_api_timeout_in_ms=200", "--num_load_threads=2")
     with serving(f"--models_dir={folder}", *flags) as served:
         assert answer(served, "good") == 3.0
-        reply = predict(served, "slow", {"instances": [3]})
+        reply = predict(served, "slow", {"inputs": 3})
         assert (reply.status, "Timed out" in reply.error) == (504, True)
         with Wire(served) as wire:
-            wire.send(message("POST", "/v1/models/slow:predict", '{"instances": [3]}'))
+            wire.send(message("POST", "/v1/models/slow:predict", '{"inputs": 3}'))
             assert answer(served, "good") == 3.0
         assert state(served, "slow") in ("LOADING", "AVAILABLE")
         with Stub(served) as stub, pytest.raises(grpc.RpcError) as late:
@@ -174,7 +174,7 @@ def test_a_load_that_fails_is_told_and_is_not_tried_by_each_request(tmp_path: Pa
 def test_a_server_stops_while_requests_wait_for_loads(tmp_path: Path) -> None:
     slow(tmp_path / "slow", 2000)
     with serving(f"slow={tmp_path / 'slow'}", LAZY, ADMIN, may_end=True) as served, Wire(served) as wire:
-        wire.send(message("POST", "/v1/models/slow:predict", '{"instances": [3]}'))
+        wire.send(message("POST", "/v1/models/slow:predict", '{"inputs": 3}'))
         assert until(lambda: state(served, "slow") == "LOADING")
         served.process.terminate()
         reply = wire.reply()
@@ -223,10 +223,10 @@ def test_a_model_changes_versions_while_it_is_not_loaded(tmp_path: Path) -> None
 
 
 def taken(folder: Path, *names: str) -> dict[str, int]:
-    """Returns what the load of each model takes, as a server measures it that has loaded another one before."""
+    """Returns what each load takes, as measured by a server that has loaded another model before."""
     with serving(f"--models_dir={folder}", LAZY, METRICS) as served:
         for name in ("first", *names):
-            assert predict(served, name, {"instances": [1]}).status == 200
+            assert predict(served, name, {"inputs": 1 if name == "loop" else [1.0]}).status == 200
         seen = metrics(served)
     return {name: int(seen[f'servable_model_memory_bytes{{model="{name}",version="1"}}']) for name in names}
 
@@ -259,9 +259,9 @@ def test_a_model_with_a_request_in_flight_does_not_make_room(tmp_path: Path) -> 
     budget = max(sizes["loop"] + 2 * max(sizes[name] for name in names), 1 << 20)
     flags = (LAZY, f"--memory_budget={budget}", "--pinned_models=first", ADMIN)
     with serving(f"--models_dir={folder}", *flags) as served:
-        assert predict(served, "loop", {"instances": [1]}).status == 200
+        assert predict(served, "loop", {"inputs": 1}).status == 200
         with Wire(served) as wire:
-            body = json.dumps({"instances": [4_000_000 // STEP_MICROS]})
+            body = json.dumps({"inputs": 4_000_000 // STEP_MICROS})
             wire.send(message("POST", "/v1/models/loop:predict", body))
             for name in names * 3:
                 assert answer(served, name) == 3.0
