@@ -1,6 +1,6 @@
 """Which versions stay in memory: hit rates of the decision in ``lifecycle/residency.py``, beside plain LRU.
 
-    python benches/residency.py [--models 1000] [--room 0.1] [--requests 100000]
+    python benches/residency.py [--models 1000] [--room 0.05 0.1 0.3] [--requests 15000]
 
 Pure and quick: no server, no engine, nothing loaded. Prints a Markdown table; docs/many-models.md has one.
 Every traffic comes from a generator with a fixed seed, so that the same command prints the same table.
@@ -107,9 +107,9 @@ def main() -> None:
     parser.add_argument(
         "--room", type=float, nargs="+", default=[0.05, 0.1, 0.3], help="shares of all models"
     )
-    parser.add_argument("--exponents", type=float, nargs="+", default=[0.7, 0.9, 1.1])
+    parser.add_argument("--exponents", type=float, nargs="+", default=[0.7, 1.0])
     parser.add_argument("--windows", type=float, nargs="+", default=[0.01, 0.1, 0.3])
-    parser.add_argument("--requests", type=int, default=30_000)
+    parser.add_argument("--requests", type=int, default=15_000)
     given = parser.parse_args()
     print(f"| traffic | room | LRU | {' | '.join(f'window {one:.0%}' for one in given.windows)} |")
     print("| --- | --- | --- |" + " --- |" * len(given.windows))

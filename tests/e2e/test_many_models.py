@@ -130,7 +130,7 @@ def test_many_who_wait_for_one_model_are_answered_by_one_load(tmp_path: Path) ->
         serving(f"slow={slow(tmp_path / 'slow', 1000)}", LAZY, METRICS, ADMIN) as served,
         ThreadPoolExecutor(100) as pool,
     ):
-        body = {"instances": [3]}
+        body = {"inputs": 3}
         replies = list(pool.map(lambda _: predict(served, "slow", body).status, range(100)))
         assert replies == [200] * 100
         assert served.log.count("loaded slow version 1") == 1
@@ -143,10 +143,10 @@ def test_who_does_not_wait_for_the_end_of_a_load_is_told_and_others_go_on(tmp_pa
     flags = (LAZY, ADMIN, WITH_GRPC, "--rest_api_timeout_in_ms=200", "--num_load_threads=2")
     with serving(f"--models_dir={folder}", *flags) as served:
         assert answer(served, "good") == 3.0
-        reply = predict(served, "slow", {"instances": [3]})
+        reply = predict(served, "slow", {"inputs": 3})
         assert (reply.status, "Timed out" in reply.error) == (504, True)
         with Wire(served) as wire:
-            wire.send(message("POST", "/v1/models/slow:predict", '{"instances": [3]}'))
+            wire.send(message("POST", "/v1/models/slow:predict", '{"inputs": 3}'))
             assert answer(served, "good") == 3.0
         assert state(served, "slow") in ("LOADING", "AVAILABLE")
         with Stub(served) as stub, pytest.raises(grpc.RpcError) as late:
@@ -174,7 +174,7 @@ def test_a_load_that_fails_is_told_and_is_not_tried_by_each_request(tmp_path: Pa
 def test_a_server_stops_while_requests_wait_for_loads(tmp_path: Path) -> None:
     slow(tmp_path / "slow", 2000)
     with serving(f"slow={tmp_path / 'slow'}", LAZY, ADMIN, may_end=True) as served, Wire(served) as wire:
-        wire.send(message("POST", "/v1/models/slow:predict", '{"instances": [3]}'))
+        wire.send(message("POST", "/v1/models/slow:predict", '{"inputs": 3}'))
         assert until(lambda: state(served, "slow") == "LOADING")
         served.process.terminate()
         reply = wire.reply()
@@ -222,53 +222,51 @@ def test_a_model_changes_versions_while_it_is_not_loaded(tmp_path: Path) -> None
 # ---- the budget
 
 
-def used_by_one(folder: Path) -> int:
-    """Returns what the load of one model takes, as a server measures it; the second one, as the first also
-    starts what all share.
-    """
-    with serving(f"--models_dir={folder}", LAZY, ADMIN, METRICS) as served:
-        for name in ("a", "b", "c"):
-            assert answer(served, name) == 3.0
+def taken(folder: Path, *names: str) -> dict[str, int]:
+    """Returns what each load takes, as measured by a server that has loaded another model before."""
+    with serving(f"--models_dir={folder}", LAZY, METRICS) as served:
+        for name in ("first", *names):
+            assert predict(served, name, {"inputs": 1 if name == "loop" else [1.0]}).status == 200
         seen = metrics(served)
-        return int(max(seen[f'servable_model_memory_bytes{{model="{name}",version="1"}}'] for name in "bc"))
+    return {name: int(seen[f'servable_model_memory_bytes{{model="{name}",version="1"}}']) for name in names}
 
 
-def test_the_budget_holds_and_what_was_not_used_leaves(tmp_path: Path) -> None:
-    names = [chr(ord("a") + number) for number in range(12)]
-    folder = linked(tmp_path / "models", *names)
-    one = used_by_one(folder)
-    # The first load takes more, as it starts what all share.
-    budget = max(8 * one, 8 << 20)
-    flags = (LAZY, f"--memory_budget={budget}", "--pinned_models=c", ADMIN, METRICS)
+def test_the_budget_holds_and_what_is_used_least_leaves(tmp_path: Path) -> None:
+    names = [f"m{number:02}" for number in range(20)]
+    folder = linked(tmp_path / "models", "first", "pinned", *names)
+    budget = max(8 * max(taken(folder, *names[:3]).values()), 1 << 20)
+    flags = (LAZY, f"--memory_budget={budget}", "--pinned_models=first,pinned", ADMIN, METRICS)
     with serving(f"--models_dir={folder}", *flags) as served:
-        served.wait_for_line("loaded c version 1")
-        for _ in range(2):
-            for name in names:
-                assert answer(served, name) == 3.0
+        assert loaded(served) == {"first", "pinned"}
+        for name in names * 2:
+            assert answer(served, name) == 3.0
+            assert answer(served, "m00") == 3.0
         seen = metrics(served)
-        taken = [value for key, value in seen.items() if key.startswith("servable_model_memory_bytes")]
-        assert sum(taken) <= seen["servable_memory_budget_bytes"] == budget
-        assert "c" in loaded(served)
-        if sum(taken) / len(taken) * len(names) > budget:
-            assert seen["servable_model_rests_total"] > 0
+        there = loaded(served)
+        each = {name: seen[f'servable_model_memory_bytes{{model="{name}",version="1"}}'] for name in there}
+        assert sum(size for name, size in each.items() if name != "first") <= budget
+        assert seen["servable_memory_budget_bytes"] == budget
+        assert seen["servable_model_rests_total"] > 0
+        assert there >= {"first", "pinned", "m00"}, "what is used all the time stays"
+        assert len(there) < len(names)
 
 
 def test_a_model_with_a_request_in_flight_does_not_make_room(tmp_path: Path) -> None:
-    folder = linked(tmp_path / "models", "x", "y", "z")
+    names = ("x", "y", "z")
+    folder = linked(tmp_path / "models", "first", *names)
     linked(folder, "loop", model="loop")
-    # Nothing fits beside another one.
-    flags = (LAZY, "--memory_budget=1MiB", ADMIN, METRICS, "--num_load_threads=2")
+    sizes = taken(folder, *names, "loop")
+    budget = max(sizes["loop"] + 2 * max(sizes[name] for name in names), 1 << 20)
+    flags = (LAZY, f"--memory_budget={budget}", "--pinned_models=first", ADMIN)
     with serving(f"--models_dir={folder}", *flags) as served:
-        assert predict(served, "loop", {"instances": [3]}).status in (200, 503)
-        if "--memory_budget allows" in served.log:
-            pytest.skip("not even one of these models fits the smallest budget here")
+        assert predict(served, "loop", {"inputs": 1}).status == 200
         with Wire(served) as wire:
-            body = json.dumps({"instances": [3_000_000_000 // STEP_MICROS // 1000]})
+            body = json.dumps({"inputs": 4_000_000 // STEP_MICROS})
             wire.send(message("POST", "/v1/models/loop:predict", body))
-            for name in ("x", "y", "z", "x"):
-                assert answer(served, name) in (3.0, answer(served, name))
-            assert state(served, "loop") == "AVAILABLE"
+            for name in names * 3:
+                assert answer(served, name) == 3.0
             assert wire.reply().status == 200
+        assert "unloaded loop" not in served.log
 
 
 # ---- folders of models
@@ -313,7 +311,7 @@ def test_a_model_that_leaves_and_comes_back_answers_all(tmp_path: Path) -> None:
     """Many different models at once, within a budget that holds few: each request is answered."""
     names = [f"m{number}" for number in range(12)]
     folder = linked(tmp_path / "models", *names)
-    flags = (LAZY, "--memory_budget=4MiB", METRICS, "--rest_api_timeout_in_ms=0")
+    flags = (LAZY, "--memory_budget=4MiB", "--pinned_models=m0", "--rest_api_timeout_in_ms=0")
     with serving(f"--models_dir={folder}", *flags) as served, ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda name: answer(served, name), names * 4))
         odd = [one for one in answers if one != 3.0]

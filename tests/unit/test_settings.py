@@ -413,13 +413,9 @@ def test_models_on_demand_and_their_budget(tmp_path: Path) -> None:
     lifecycle = config.lifecycle
     assert (lifecycle.lazy_load, lifecycle.memory_budget) == (True, 2 << 30)
     assert lifecycle.pinned_models == ("a", "b", "c")
-    assert (config.core.lazy_load, config.core.memory_budget, config.load.most_memory) == (
-        True,
-        2 << 30,
-        2 << 30,
-    )
+    assert (config.core.lazy_load, config.core.memory_budget) == (True, 2 << 30)
     assert (config.models_dir, config.models) == (str(tmp_path), ())
-    assert serve(folder).load.most_memory is None
+    assert serve(folder).core.memory_budget is None
     assert drop_in(folder).models_dir == str(tmp_path)
 
 

@@ -72,7 +72,7 @@ def server_config(arguments: Arguments, environment: Mapping[str, str]) -> Serve
     return ServerConfig(
         models=models,
         core=replace(core, batch_threads=batch_threads),
-        load=replace(load, most_memory=memory_budget(arguments) or None),
+        load=load,
         models_dir=arguments.text("models_dir") and folder_of_models(arguments.text("models_dir")),
         lifecycle=replace(_lifecycle_options(arguments), allowed_base_paths=allowed.prefixes),
         poll_seconds=_poll_seconds(arguments, "file_system_poll_wait_seconds"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from servable.config.traffic import Traffic
 from servable.config.values import LoadOptions, PayloadLog
@@ -127,14 +127,22 @@ class Preparation(Protocol):
         """Returns what is being done for the version, in words; "" if nothing is."""
 
 
+class Turn(NamedTuple):
+    """The turn of a load.
+
+    most: bytes that it may take, None if that is not checked. took: to be told what it took, in bytes; None
+    if that was not measured.
+    """
+
+    most: int | None
+    took: Callable[[int | None], None]
+
+
 class Room(Protocol):
     """Makes room in memory for loads; see ``memory_budget.py``."""
 
-    def turn(self, load: VersionLoad, path: str) -> AbstractContextManager[Callable[[int | None], None]]:
-        """Waits until there is room for a load from ``path``, and surrounds it.
-
-        The function is told what it took, in bytes, as far as that was measured. Raises ``StatusError``.
-        """
+    def turn(self, load: VersionLoad, path: str) -> AbstractContextManager[Turn]:
+        """Waits until there is room for a load from ``path``, and surrounds it. Raises ``StatusError``."""
 
     def freed(self, name: str, version: int) -> None:
         """A version was unloaded."""

@@ -2,8 +2,8 @@
 
 The core measures a load by what is allocated before and after it, which tells something only of loads one
 after another; so they have turns here. Before a version's first load its size is not known: room is made for
-the bytes of its files, and what was measured counts from then on. Which versions leave is decided by
-``residency.py``.
+the bytes of its files, and what was measured counts from then on. So does the first load of an engine, which
+also starts what all models share. Which versions leave is decided by ``residency.py``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from servable.engines.formats import model_bytes
+from servable.engines.formats import format_of, model_bytes
 from servable.errors import StatusError
-from servable.lifecycle.interfaces import DemandCore
+from servable.lifecycle.interfaces import DemandCore, Turn
 from servable.lifecycle.residency import Residency, Resident
 from servable.sizes import size_text
 from servable.sources import VersionLoad
@@ -49,6 +49,8 @@ class MemoryBudget:
         self._rest = rest
         self._clock = clock
         self._turns = threading.Lock()
+        # Engines that have loaded something: what the first load took is also what all others share.
+        self._started: set[str] = set()
         self._changed = threading.Condition()
         self._residency: Residency[_Key] = Residency(budget)
         # What loaded versions take, and those that are being unloaded; what others took when they were.
@@ -72,14 +74,21 @@ class MemoryBudget:
             return sum(self._held.values())
 
     @contextmanager
-    def turn(self, load: VersionLoad, path: str) -> Iterator[Callable[[int | None], None]]:
+    def turn(self, load: VersionLoad, path: str) -> Iterator[Turn]:
         """See ``Room``."""
         key = load.model, load.version
+        known = format_of(path)
+        engine = known.engine if known is not None else ""
         is_mine = self._turns.acquire(timeout=PATIENCE)
         try:
             expected = self._expected(load, path)
             self._make_room(key, expected, load)
-            yield lambda taken: self._has_taken(load, path, expected, taken)
+            is_first = engine not in self._started
+            yield Turn(
+                None if is_first else self._budget,
+                lambda taken: self._has_taken(load, expected, None if is_first else taken),
+            )
+            self._started.add(engine)
             self._make_room(key, 0, None)
         finally:
             if is_mine:
@@ -110,7 +119,7 @@ class MemoryBudget:
             )
         return known
 
-    def _has_taken(self, load: VersionLoad, path: str, expected: int, taken: int | None) -> None:
+    def _has_taken(self, load: VersionLoad, expected: int, taken: int | None) -> None:
         key = load.model, load.version
         size = expected if taken is None else max(taken, LEAST_BYTES)
         with self._changed:

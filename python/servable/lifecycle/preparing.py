@@ -117,9 +117,10 @@ class PreparingCore:
         if self._room is None:
             return self._core.load(load.model, load.version, path, options)
         try:
-            with self._room.turn(load, path) as took:
+            with self._room.turn(load, path) as turn:
+                options = replace(options, most_memory=turn.most)
                 report = self._core.load(load.model, load.version, path, options)
-                took(report.memory_bytes)
+                turn.took(report.memory_bytes)
         except StatusError as error:
             # The core's own error is of another type: there is no room.
             self._failed(load.model, load.version, error, options)
