@@ -35,8 +35,9 @@ def test_a_file_is_run_changed_and_ended(cluster: Any, tmp_path: Path) -> None:
     )
     try:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(2)]
-        assert "command: ready at http://127.0.0.1:8000/command/v1/models/" in lines[1], lines
+        lines = [process.stdout.readline() for _ in range(3)]
+        assert "keeps its ports" in lines[1], lines
+        assert f"command: ready at http://127.0.0.1:{cluster.http_port}/command/v1/models/" in lines[2], lines
         assert rest(cluster, "POST", PATH, BODY)[0] == 200
         write("other")
         changed = subprocess.run(

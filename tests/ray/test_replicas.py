@@ -129,7 +129,7 @@ def test_models_are_loaded_by_name_and_give_way(cluster: Any, run: Any) -> None:
         assert ask("half_plus_two", half) == (200, {"predictions": [2.5]})
         assert ask("pair", pair)[0] == 200
         assert ask("loop", '{"inputs": 3}') == (200, {"outputs": 3})
-    assert ask("nobody", half)[0] == 400
+    assert ask("nobody", half)[0] == 404
     assert ask("..", half)[0] == 404
     message = floats_request("half_plus_two", 2.0).SerializeToString()
     code, details, reply = call(cluster, "many", PREDICT, message)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from servable.config.values import All, Folder, Latest, Specific
-from servable.errors import InvalidArgumentError, UsageError
+from servable.errors import InvalidArgumentError, NotFoundError, UsageError
 from servable.messages import message_class
 from servable.ray.models import NAME, PLACE, SAFE_NAME, Model, read_models
 from servable.ray.requested_model import of_message, of_path
@@ -85,7 +85,7 @@ def test_models_become_those_of_a_server(tmp_path: Path) -> None:
     assert Model(version).config("x").policy == Folder(1)
     with pytest.raises(InvalidArgumentError, match="is one version: leave out versions"):
         Model(version, (1,)).config("x")
-    with pytest.raises(InvalidArgumentError, match="no such folder"):
+    with pytest.raises(NotFoundError, match="no such folder"):
         Model(str(tmp_path / "none")).config("x")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from servable.config.model_paths import model_from_path
 from servable.config.values import All, Folder, ModelConfig, Specific, is_absolute
-from servable.errors import UsageError, invalid_argument
+from servable.errors import NotFoundError, UsageError, invalid_argument
 
 PLACE = "{model}"
 """What stands for a model's name in the path of any model."""
@@ -50,6 +50,8 @@ class Model:
         try:
             model = replace(model_from_path(path), name=name, labels=dict(self.labels))
         except UsageError as error:
+            if "://" not in path and not os.path.exists(path):
+                raise NotFoundError("NOT_FOUND", str(error)) from None
             raise invalid_argument(str(error)) from None
         if self.versions == "latest":
             return model

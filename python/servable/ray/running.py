@@ -39,8 +39,11 @@ def run(configuration: Configuration, say: Callable[[str], None]) -> bool:
         if problem:
             say(f"{application.name}: the models are as they were: {problem}")
             return False
+    found = _http(configuration)
+    if found != (configuration.host, configuration.http_port):
+        say("Ray Serve runs already, and keeps its ports: end it first to have those of the file")
     for application in configuration.applications:
-        for line in _addresses(configuration, application):
+        for line in _addresses(configuration, found, application):
             say(line)
     return True
 
@@ -86,13 +89,26 @@ def _status(serve: Any, application: Application) -> str:
     return "NOT_STARTED" if found is None else str(found.status.value)
 
 
-def _addresses(configuration: Configuration, application: Application) -> Iterator[str]:
+def _http(configuration: Configuration) -> tuple[str, int]:
+    """Returns where the proxies listen, as far as Ray tells."""
+    try:
+        from ray.serve.context import _get_global_client
+
+        options = _get_global_client().http_config
+        return options.host, options.port
+    except (ImportError, AttributeError):
+        return configuration.host, configuration.http_port
+
+
+def _addresses(
+    configuration: Configuration, http: tuple[str, int], application: Application
+) -> Iterator[str]:
     """Yields where the application answers."""
     if configuration.proxies == "Disabled":
         yield f"{application.name}: ready, without proxies"
         return
     route = application.route.rstrip("/")
-    address = f"http://{configuration.host}:{configuration.http_port}{route}"
+    address = f"http://{http[0]}:{http[1]}{route}"
     yield f"{application.name}: ready at {address}/v1/models/"
     if configuration.grpc_port is not None:
         yield (
