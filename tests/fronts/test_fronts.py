@@ -128,8 +128,8 @@ def test_what_one_server_refuses(front: Front, both: Pair, choice: str, tmp_path
 def test_a_server_is_killed_under_load(front: Front, both: Pair, choice: str, tmp_path: Path) -> None:
     """Lost is what the server had at that moment; with models that keep no state, nothing.
 
-    A client may lose two: its next request may be on a connection of which the front does not know yet that it
-    is dead. NGINX loses calls of gRPC all the same.
+    A client may lose two: its next request may be on a connection of which the front does not know yet that
+    it is dead. NGINX loses calls of gRPC all the same.
     """
     each = 2 if not choice or front.name == "nginx" else 0
     most = each * CLIENTS * (1 if choice else 2)
