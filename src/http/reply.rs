@@ -42,9 +42,7 @@ pub(crate) struct Body {
 pub(crate) enum Content {
     /// Written for the reply.
     Written(Vec<u8>),
-    /// Where something else has them.
-    Borrowed(Bytes),
-    /// Written for the reply, and then what others have.
+    /// Written for the reply, if anything is, and then what others have.
     Followed(Box<Parts>),
 }
 
@@ -65,6 +63,11 @@ impl Default for Content {
 }
 
 impl Content {
+    /// Makes it of what something else has.
+    pub(crate) fn borrowed(bytes: Bytes) -> Content {
+        Content::followed(Vec::new(), vec![bytes])
+    }
+
     /// Makes it of what is `written` for the reply and what comes `after` that.
     pub(crate) fn followed(written: Vec<u8>, after: Vec<Bytes>) -> Content {
         Content::Followed(Box::new(Parts { written, after }))
@@ -73,7 +76,6 @@ impl Content {
     fn len(&self) -> usize {
         match self {
             Content::Written(bytes) => bytes.len(),
-            Content::Borrowed(bytes) => bytes.len(),
             Content::Followed(parts) => {
                 parts.written.len() + parts.after.iter().map(Bytes::len).sum::<usize>()
             }
@@ -84,7 +86,6 @@ impl Content {
     fn memory(&self) -> usize {
         match self {
             Content::Written(bytes) => bytes.capacity(),
-            Content::Borrowed(bytes) => bytes.len(),
             Content::Followed(parts) => self.len() - parts.written.len() + parts.written.capacity(),
         }
     }
@@ -93,8 +94,10 @@ impl Content {
     fn whole(&self) -> Cow<'_, [u8]> {
         match self {
             Content::Written(bytes) => bytes.into(),
-            Content::Borrowed(bytes) => Cow::Borrowed(bytes),
             Content::Followed(parts) => {
+                if let ([], [only]) = (&parts.written[..], &parts.after[..]) {
+                    return Cow::Borrowed(only);
+                }
                 let mut whole = Vec::with_capacity(self.len());
                 whole.extend_from_slice(&parts.written);
                 parts.after.iter().for_each(|bytes| whole.extend_from_slice(bytes));
@@ -112,7 +115,7 @@ impl Body {
 
     /// Makes an uncompressed body of what something else has.
     pub(crate) fn borrowed(bytes: Bytes) -> Body {
-        Body { bytes: Content::Borrowed(bytes), ..Body::default() }
+        Body { bytes: Content::borrowed(bytes), ..Body::default() }
     }
 
     /// Returns the number of its bytes.
@@ -160,7 +163,6 @@ impl Body {
                 return Bytes::from_owner(Held { bytes, memory }).into();
             }
             (Content::Written(bytes), memory) => (Pieces::from(Bytes::from(bytes)), memory),
-            (Content::Borrowed(bytes), memory) => (Pieces::from(bytes), memory),
             (Content::Followed(parts), memory) => {
                 let Parts { written: bytes, after: others } = *parts;
                 let mut pieces = Pieces::from(Bytes::from(bytes));

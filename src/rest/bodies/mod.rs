@@ -178,7 +178,7 @@ pub(super) fn encode(
             file.write(&mut out);
             Ok(Content::Written(out))
         }
-        (Form::Raw, [(alias, tensor)]) => raw::body(alias, tensor).map(Content::Borrowed),
+        (Form::Raw, [(alias, tensor)]) => raw::body(alias, tensor).map(Content::borrowed),
         (Form::Npz, _) => {
             let files = outputs.iter().map(|(alias, tensor)| Ok((*alias, File::new(alias, tensor)?)));
             let files: Vec<_> = files.collect::<Result<_>>()?;
