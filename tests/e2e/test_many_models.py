@@ -139,8 +139,8 @@ def test_many_who_wait_for_one_model_are_answered_by_one_load(tmp_path: Path) ->
 
 def test_who_does_not_wait_for_the_end_of_a_load_is_told_and_others_go_on(tmp_path: Path) -> None:
     folder = linked(tmp_path / "models", "good")
-    slow(folder / "slow", 3000)
-    flags = (LAZY, ADMIN, WITH_GRPC, "--rest_api_timeout_in_ms=200", "--num_load_threads=2")
+    slow(folder / "slow", 6000)
+    flags = (LAZY, ADMIN, WITH_GRPC, "--rest_api_timeout_in_ms=1000", "--pinned_models=good")
     with serving(f"--models_dir={folder}", *flags) as served:
         assert answer(served, "good") == 3.0
         reply = predict(served, "slow", {"inputs": 3})
@@ -257,16 +257,25 @@ def test_a_model_with_a_request_in_flight_does_not_make_room(tmp_path: Path) -> 
     linked(folder, "loop", model="loop")
     sizes = taken(folder, *names, "loop")
     budget = max(sizes["loop"] + 2 * max(sizes[name] for name in names), 1 << 20)
-    flags = (LAZY, f"--memory_budget={budget}", "--pinned_models=first", ADMIN)
+    flags = (LAZY, f"--memory_budget={budget}", "--pinned_models=first", METRICS)
     with serving(f"--models_dir={folder}", *flags) as served:
         assert predict(served, "loop", {"inputs": 1}).status == 200
         with Wire(served) as wire:
             body = json.dumps({"inputs": 4_000_000 // STEP_MICROS})
             wire.send(message("POST", "/v1/models/loop:predict", body))
+
+            def is_in_flight() -> bool:
+                seen = metrics(served).items()
+                return any(
+                    value == 1 and name.startswith('servable_requests_in_flight{model="loop",version="1"')
+                    for name, value in seen
+                )
+
+            assert until(is_in_flight)
             for name in names * 3:
                 assert answer(served, name) == 3.0
+            assert "unloaded loop" not in served.log
             assert wire.reply().status == 200
-        assert "unloaded loop" not in served.log
 
 
 # ---- folders of models
