@@ -81,7 +81,7 @@ class Chaos:
         self.say("a node was killed")
         self.cluster.added()
         self.say("a node was added")
-        self.until("all replicas answer again", lambda: running("chaos") >= 3)
+        self.until("all replicas answer again", is_whole)
         self.until("all servers answer again", lambda: len(self.servers.addresses()) == 3)
 
     def kill_replica(self) -> None:
@@ -90,7 +90,7 @@ class Chaos:
         self.kills.append(time.monotonic())
         os.kill(replica.pid, signal.SIGKILL)
         self.say("a replica's process was killed")
-        self.until("it was replaced", lambda: identity not in replicas("chaos") and running("chaos") >= 3)
+        self.until("it was replaced", lambda: identity not in replicas("chaos") and is_whole())
 
     def kill_server(self) -> None:
         """Kills the process of a server."""
@@ -105,6 +105,11 @@ class Chaos:
                 == 3
             ),
         )
+
+
+def is_whole() -> bool:
+    """Returns whether three replicas answer whose processes are there: Ray learns late of an end."""
+    return running("chaos") >= 3 and len(replicas("chaos")) >= 3
 
 
 def main() -> None:

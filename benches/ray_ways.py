@@ -10,6 +10,7 @@ the server together, without the clients. On one machine, clients and servers sh
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -96,21 +97,17 @@ class CpuTime:
     """The CPU time of this process's descendants that are there at the beginning."""
 
     def __init__(self) -> None:
-        self._processes = psutil.Process(os.getpid()).children(recursive=True)
-        self._before = self._now()
+        self._before = {
+            process: process.cpu_times() for process in psutil.Process(os.getpid()).children(recursive=True)
+        }
 
     def spent(self) -> float:
-        """Returns the seconds since then."""
-        return self._now() - self._before
-
-    def _now(self) -> float:
+        """Returns the seconds since then, of those that are still there."""
         total = 0.0
-        for process in self._processes:
-            try:
-                times = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            total += times.user + times.system
+        for process, before in self._before.items():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                now = process.cpu_times()
+                total += now.user + now.system - before.user - before.system
         return total
 
 

@@ -67,6 +67,8 @@ class Store:
         self._process.wait(30)
 
     def _put(self, path: str, content: bytes) -> None:
-        request = urllib.request.Request(f"{self._url}/{BUCKET}{path}", content, method="PUT")
-        with urllib.request.urlopen(request, timeout=30):
+        headers = {"Content-Type": "application/octet-stream"}
+        request = urllib.request.Request(f"{self._url}/{BUCKET}{path}", content, headers, method="PUT")
+        # The first one takes a while, as moto imports what it needs for it.
+        with urllib.request.urlopen(request, timeout=120):
             pass

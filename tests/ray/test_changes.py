@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from clients import floats_request
+from proxies import rest
 from servers import MODELS, put_version, until
 from steady_load import Ask, Grpc, Rest, SteadyLoad, Tally
 from stubs import own_message
@@ -38,10 +40,6 @@ def is_clean(tally: Tally) -> bool:
 
 def versions(cluster: Any, application: str, model: str) -> set[str]:
     """Returns the versions that are available, by asking often enough to meet every replica."""
-    import json
-
-    from test_replicas import rest
-
     found = set()
     for _ in range(12):
         _, _, content = rest(cluster, "GET", f"/{application}/v1/models/{model}")

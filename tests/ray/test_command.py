@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from proxies import rest
 from servers import MODELS, until
-from test_replicas import rest
 
 COMMAND = (sys.executable, "-m", "servable", "ray", "run")
 PATH = "/command/v1/models/half:predict"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from servable.cli import main
 from servable.errors import MissingPackageError, UsageError
@@ -145,6 +145,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["models", "name", "route", "replicas", "cpus", "memory", "health_check", "flags"]),
     values,
@@ -159,6 +160,7 @@ def test_any_value_is_taken_or_refused(key: str, value: object) -> None:
     assert found.applications[0].models
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text: str) -> None:
     with pytest.raises(UsageError):

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from servable.config.values import All, Folder, Latest, Specific
 from servable.errors import InvalidArgumentError, NotFoundError, UsageError
@@ -92,6 +92,7 @@ def test_models_become_those_of_a_server(tmp_path: Path) -> None:
 # ---- the model of a request
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=20))
 def test_the_model_of_a_path(name: str) -> None:
     written = quote(name, safe="")
@@ -109,6 +110,7 @@ def test_names_of_clients_lead_nowhere_else() -> None:
         assert SAFE_NAME.fullmatch(good) and NAME.fullmatch(good)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30), st.lists(st.floats(width=32), max_size=5), st.integers(0, 2**62))
 def test_the_model_of_a_message(name: str, values: list[float], version: int) -> None:
     request = message_class("tensorflow.serving.PredictRequest")()
@@ -125,11 +127,13 @@ def test_the_model_of_a_message(name: str, values: list[float], version: int) ->
     assert of_message("/tensorflow.serving.PredictionService/Other", request.SerializeToString()) == ""
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_name_a_model_or_none(message: bytes) -> None:
     assert isinstance(of_message(PREDICT, message), str)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=10), st.text(max_size=10))
 def test_the_last_name_counts_as_in_protobuf(first: str, last: str) -> None:
     kind = message_class("inference.ModelInferRequest")

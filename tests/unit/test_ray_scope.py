@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from servable.ray.scope import has_no_body, target
 
@@ -29,6 +29,7 @@ def test_the_route_is_left_out(root: str, raw: bytes, query: bytes, expected: by
     assert target(scope) == expected
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20))
 def test_paths_without_their_raw_form_are_encoded_again(name: str) -> None:
     found = target({"root_path": "/r", "path": f"/r/v1/models/{name}", "query_string": b""})

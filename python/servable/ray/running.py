@@ -61,8 +61,7 @@ def wait(configuration: Configuration, say: Callable[[str], None]) -> None:
                     before[application.name] = now
     for application in configuration.applications:
         serve.delete(application.name)
-    if not serve.status().applications:
-        serve.shutdown()
+    # Ends a cluster that began with this program; Serve goes on in one that was there.
     ray.shutdown()
 
 
