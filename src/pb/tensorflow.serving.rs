@@ -396,6 +396,81 @@ pub struct ModelConfig {
         ::prost::alloc::string::String,
         i64,
     >,
+    /// Servable's own: TensorFlow Serving refuses a text with this field, and ignores it in a message.
+    #[prost(message, optional, tag = "1001")]
+    pub traffic: ::core::option::Option<TrafficSplit>,
+}
+/// Servable's own: how requests that name neither a version nor a label are spread. A target is the number of a version,
+/// or a label.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TrafficSplit {
+    /// Who gets what is left. Absent = the newest version that is not named here.
+    #[prost(string, tag = "1")]
+    pub default_to: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub share: ::prost::alloc::vec::Vec<traffic_split::Share>,
+    #[prost(message, repeated, tag = "3")]
+    pub header: ::prost::alloc::vec::Vec<traffic_split::Header>,
+    /// The header whose value decides which share a request belongs to.
+    #[prost(string, tag = "4")]
+    pub key_header: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "5")]
+    pub shadow: ::core::option::Option<traffic_split::Shadow>,
+    #[prost(message, optional, tag = "6")]
+    pub roll_back: ::core::option::Option<traffic_split::RollBack>,
+}
+/// Nested message and enum types in `TrafficSplit`.
+pub mod traffic_split {
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Share {
+        #[prost(string, tag = "1")]
+        pub to: ::prost::alloc::string::String,
+        #[prost(double, tag = "2")]
+        pub percent: f64,
+    }
+    /// What has a header (gRPC: metadata) of this value goes to a target, whatever the shares.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Header {
+        #[prost(string, tag = "1")]
+        pub name: ::prost::alloc::string::String,
+        #[prost(string, tag = "2")]
+        pub value: ::prost::alloc::string::String,
+        #[prost(string, tag = "3")]
+        pub to: ::prost::alloc::string::String,
+    }
+    /// A target that gets copies, whose answers are compared, counted, and not returned.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Shadow {
+        #[prost(string, tag = "1")]
+        pub to: ::prost::alloc::string::String,
+        #[prost(double, tag = "2")]
+        pub percent: f64,
+        /// The accepted difference of numbers, relative to a tensor's largest value.
+        #[prost(double, optional, tag = "3")]
+        pub tolerance: ::core::option::Option<f64>,
+        #[prost(double, optional, tag = "4")]
+        pub timeout_seconds: ::core::option::Option<f64>,
+    }
+    /// When a target gets no traffic any more. What is absent is no bound.
+    #[derive(Clone, Copy, PartialEq, ::prost::Message)]
+    pub struct RollBack {
+        #[prost(double, optional, tag = "1")]
+        pub max_error_percent: ::core::option::Option<f64>,
+        #[prost(double, optional, tag = "2")]
+        pub max_error_percent_above_default: ::core::option::Option<f64>,
+        #[prost(double, optional, tag = "3")]
+        pub max_p99_milliseconds: ::core::option::Option<f64>,
+        #[prost(double, optional, tag = "4")]
+        pub max_p99_ratio_to_default: ::core::option::Option<f64>,
+        #[prost(int64, optional, tag = "5")]
+        pub min_requests: ::core::option::Option<i64>,
+        #[prost(double, optional, tag = "6")]
+        pub window_seconds: ::core::option::Option<f64>,
+        #[prost(double, optional, tag = "7")]
+        pub for_seconds: ::core::option::Option<f64>,
+        #[prost(bool, tag = "8")]
+        pub count_client_errors: bool,
+    }
 }
 /// Superseded by `model_platform`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
