@@ -28,7 +28,7 @@ def extended(plane: ControlPlane) -> ControlPlane:
         found = [one["status"].get("conditions") or [] for one in plane.api.items(DEFINITIONS)]
         return all(any(one["type"] == "Established" for one in conditions) for conditions in found)
 
-    assert until(established, 60)
+    assert until(established, 300)
     return plane
 
 

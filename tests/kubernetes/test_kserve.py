@@ -38,7 +38,7 @@ def kserve(plane: ControlPlane) -> ControlPlane:
     for path in CRDS.glob("*.yaml.gz"):
         # InferenceService's is too large for the annotation of a client-side apply.
         plane.kubectl("apply", "--server-side", "-f", "-", given=gzip.decompress(path.read_bytes()).decode())
-    assert until(lambda: all(map(is_established, plane.api.items(DEFINITIONS))), 60)
+    assert until(lambda: all(map(is_established, plane.api.items(DEFINITIONS))), 300)
     return plane
 
 
