@@ -149,7 +149,7 @@ def _api_server(stack: ExitStack, folder: Path, address: str) -> tuple[str, Mapp
             f"--token-auth-file={tokens}",
             "--authorization-mode=Node,RBAC",
             "--service-account-issuer=https://tests",
-            f"--service-account-key-file={key}",
+            f"--service-account-key-file={certificate}",
             f"--service-account-signing-key-file={key}",
             # Extensions of the API are asked at their pods' addresses: nothing here forwards Services'.
             "--enable-aggregator-routing=true",

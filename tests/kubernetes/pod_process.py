@@ -16,7 +16,7 @@ from pathlib import Path
 from kube_api import Object
 
 CAPABILITY = "-all,+dac_read_search"
-"""The one capability of what is installed here: to read what the user who runs the tests has for nobody else."""
+"""The one capability of programs of this machine: to read what is installed for its user alone."""
 
 
 @dataclass

@@ -20,12 +20,13 @@ from kube_api import Object
 from node_agent import NodeAgent, Place, node
 from openapi_schemas import CRDS
 from releases import CHART, Models, claim, namespace, started
-from servers import MODELS
+from servers import MODELS, until
 
 DEPLOY = CHART.parents[1] / "kserve"
 RUNTIMES = sorted(path for path in (DEPLOY / "runtimes").glob("*.yaml") if path.stem != "kustomization")
 EXAMPLES = sorted((DEPLOY / "examples").glob("*.yaml"))
 THEIRS = Path(__file__).with_name("kserve") / "kserve-tensorflow-serving.yaml"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 CAR = "registry.example.com/models/half_plus_two:1"
 HALF = {"instances": [1.0, 2.0, 5.0]}
 HALF_V2 = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [3], "data": [1.0, 2.0, 5.0]}]}
@@ -37,8 +38,13 @@ def kserve(plane: ControlPlane) -> ControlPlane:
     for path in CRDS.glob("*.yaml.gz"):
         # InferenceService's is too large for the annotation of a client-side apply.
         plane.kubectl("apply", "--server-side", "-f", "-", given=gzip.decompress(path.read_bytes()).decode())
-    plane.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
+    assert until(lambda: all(map(is_established, plane.api.items(DEFINITIONS))), 300)
     return plane
+
+
+def is_established(definition: Object) -> bool:
+    conditions = definition["status"].get("conditions") or []
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,23 @@ bin=$(realpath -m "${SERVABLE_KUBERNETES_BIN:-../../build/kubernetes/bin}")
 mkdir -p "$bin"
 command -v go >/dev/null || { echo "missing: go, 1.26 or newer" >&2 && exit 1; }
 
+# What Kubernetes' own build tells its programs: their version, by which Helm decides whether a chart is for this cluster.
+version() { # name
+  local release package
+  [[ "$1" == cluster ]] || return 0
+  release=$(awk '$1 == "k8s.io/kubernetes" { print $2 }' go.mod)
+  for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
+    echo "-X $package.gitVersion=$release -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$release")"
+  done | tr '\n' ' '
+}
+
 # Builds PACKAGE of the module in FOLDER as NAME, unless it was built of this go.mod.
 build() { # name folder package
   local stamp
   stamp=$(find "tools/$2" -type f | sort | xargs cat | sha256sum)
   [[ -x "$bin/$1" && "$(cat "$bin/.$1" 2>/dev/null)" == "$stamp" ]] && return
   echo "==> building $1"
-  (cd "tools/$2" && CGO_ENABLED=0 go build -p 2 -trimpath -ldflags='-s -w' -o "$bin/$1.new" "$3")
+  (cd "tools/$2" && CGO_ENABLED=0 go build -p 2 -trimpath -ldflags="-s -w $(version "$1")" -o "$bin/$1.new" "$3")
   mv "$bin/$1.new" "$bin/$1"
   echo "$stamp" >"$bin/.$1"
 }
