@@ -89,7 +89,8 @@ class Traffic:
         """Returns every target that is named, some more than once; the default's first, if it is."""
         if self.default_to:
             yield self.default_to
-        yield from (one.to for one in (*self.shares, *self.headers))
+        yield from (share.to for share in self.shares)
+        yield from (header.to for header in self.headers)
         if self.shadow is not None:
             yield self.shadow.to
 
