@@ -44,8 +44,15 @@ pub(crate) enum Content {
     Written(Vec<u8>),
     /// Where something else has them.
     Borrowed(Bytes),
-    /// Written for the reply, and then what others have.
-    Followed(Vec<u8>, Vec<Bytes>),
+    /// Both; boxed, as few replies have it.
+    Followed(Box<Followed>),
+}
+
+/// Bytes that were written for a reply, and then those that others have.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) written: Vec<u8>,
+    pub(crate) others: Vec<Bytes>,
 }
 
 /// Bytes from which on it is worth to send what an engine has from where it lies, instead of copying it.
@@ -62,7 +69,7 @@ impl Content {
         match self {
             Content::Written(bytes) => bytes.len(),
             Content::Borrowed(bytes) => bytes.len(),
-            Content::Followed(bytes, others) => bytes.len() + others.iter().map(Bytes::len).sum::<usize>(),
+            Content::Followed(both) => both.written.len() + both.others.iter().map(Bytes::len).sum::<usize>(),
         }
     }
 
@@ -71,7 +78,7 @@ impl Content {
         match self {
             Content::Written(bytes) => bytes.capacity(),
             Content::Borrowed(bytes) => bytes.len(),
-            Content::Followed(bytes, _) => self.len() - bytes.len() + bytes.capacity(),
+            Content::Followed(both) => self.len() - both.written.len() + both.written.capacity(),
         }
     }
 
@@ -80,10 +87,10 @@ impl Content {
         match self {
             Content::Written(bytes) => bytes.into(),
             Content::Borrowed(bytes) => Cow::Borrowed(bytes),
-            Content::Followed(bytes, others) => {
+            Content::Followed(both) => {
                 let mut whole = Vec::with_capacity(self.len());
-                whole.extend_from_slice(bytes);
-                others.iter().for_each(|bytes| whole.extend_from_slice(bytes));
+                whole.extend_from_slice(&both.written);
+                both.others.iter().for_each(|bytes| whole.extend_from_slice(bytes));
                 whole.into()
             }
         }
@@ -147,9 +154,9 @@ impl Body {
             }
             (Content::Written(bytes), memory) => (Pieces::from(Bytes::from(bytes)), memory),
             (Content::Borrowed(bytes), memory) => (Pieces::from(bytes), memory),
-            (Content::Followed(bytes, others), memory) => {
-                let mut pieces = Pieces::from(Bytes::from(bytes));
-                others.into_iter().for_each(|bytes| pieces.push(bytes));
+            (Content::Followed(both), memory) => {
+                let mut pieces = Pieces::from(Bytes::from(both.written));
+                both.others.into_iter().for_each(|bytes| pieces.push(bytes));
                 (pieces, memory)
             }
         };

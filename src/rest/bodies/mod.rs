@@ -18,7 +18,7 @@ use super::Format;
 use super::wanted::wanted;
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::error::{Error, Result};
-use crate::http::reply::{Body, Content, WORTH_BORROWING};
+use crate::http::reply::{Body, Content, Followed, WORTH_BORROWING};
 use crate::methods::{Context, Request, ServerState, bind};
 use crate::servable::Servable;
 use crate::tensor::{DType, Strings, Tensor};
@@ -171,8 +171,8 @@ pub(super) fn encode(
         (Form::Npy, [(alias, tensor)]) => {
             let file = File::new(alias, tensor)?;
             let length = file.length().ok_or_else(too_long)?;
-            if let Some((header, elements)) = file.borrowed().filter(|_| length >= WORTH_BORROWING) {
-                return Ok(Content::Followed(header, vec![elements]));
+            if let Some((written, elements)) = file.borrowed().filter(|_| length >= WORTH_BORROWING) {
+                return Ok(Content::Followed(Box::new(Followed { written, others: vec![elements] })));
             }
             let mut out = room(length)?;
             file.write(&mut out);

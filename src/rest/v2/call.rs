@@ -7,7 +7,7 @@ use super::path::Named;
 use super::with_binary;
 use crate::error::{Error, Result};
 use crate::http::coding::{Accepts, Coding};
-use crate::http::reply::{Body, Content};
+use crate::http::reply::{Body, Content, Followed};
 use crate::methods::{Context, ModelSpec, Request, ServerState, bind};
 use crate::metrics::Protocol;
 use crate::open_inference::call::{Form, Inference};
@@ -160,8 +160,11 @@ impl Form for Infer {
         let Written { bytes, json, borrowed } =
             encode::infer(&form, &outputs, &context.memory, server.scheduler.cores())?;
         drop((outputs, encoding));
-        let content =
-            if borrowed.is_empty() { Content::Written(bytes) } else { Content::Followed(bytes, borrowed) };
+        let content = if borrowed.is_empty() {
+            Content::Written(bytes)
+        } else {
+            Content::Followed(Box::new(Followed { written: bytes, others: borrowed }))
+        };
         let body = Body::coded(content, self.post.accepts, &server.options);
         match json {
             Some(json) => with_binary(body, json).counted(&context.memory),
