@@ -40,7 +40,8 @@ demo: dev ## Serve three example models and show a request to each. EXIT=1 stops
 
 test: tools-present ## All tests and checks; two things are built, checked or run at a time.
 	@$(MAKE) --no-print-directory -j2 dev lint-core core-tests lint-python browser
-	@$(MAKE) --no-print-directory -j2 CARGO_TEST='nice -n 10 cargo test --quiet' test-rust test-python
+	@$(MAKE) --no-print-directory CARGO_TEST='cargo test --quiet' test-rust
+	@$(MAKE) --no-print-directory test-python
 
 test-rust: $(VENV)/.tools ## The core's tests; they build without Python, and run TensorFlow where it is installed.
 	@eval "$$($(BIN)/python scripts/engine_libraries.py)"; $(CARGO_TEST) --locked --tests

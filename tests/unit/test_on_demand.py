@@ -11,7 +11,8 @@ from fake_core import FakeError
 from test_manager import Gate, Setup, fail_on
 
 from servable.config.base_paths import Way
-from servable.config.values import LifecycleOptions, ModelConfig
+from servable.config.traffic import Traffic, TrafficShare
+from servable.config.values import Latest, LifecycleOptions, ModelConfig
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.on_demand import FIRST_PAUSE, LONGEST_PAUSE, pause_after
 
@@ -59,6 +60,18 @@ def test_a_model_is_known_and_loaded_once_it_is_asked_for(make: Make) -> None:
 def test_a_pinned_model_is_loaded_from_the_beginning_and_does_not_rest(make: Make) -> None:
     setup = make("m", "n", options=replace(LAZY, pinned_models=("m",)))
     setup.aspire("m", 1)
+    setup.aspire("n", 1)
+    setup.wait_available_as(m=Availability.AVAILABLE, n=Availability.ON_DEMAND)
+    assert not setup.manager.rest("m", 1)
+
+
+def test_a_model_whose_traffic_is_spread_is_loaded_from_the_beginning_and_does_not_rest(make: Make) -> None:
+    setup = make()
+    canary = Traffic(shares=(TrafficShare("2", 5.0),))
+    setup.manager.apply(
+        [ModelConfig("m", "/models/m", policy=Latest(2), traffic=canary), ModelConfig("n", "/models/n")]
+    )
+    setup.aspire("m", 1, 2)
     setup.aspire("n", 1)
     setup.wait_available_as(m=Availability.AVAILABLE, n=Availability.ON_DEMAND)
     assert not setup.manager.rest("m", 1)

@@ -83,6 +83,8 @@ class Manager:
         self._changed = self._models.changed
         self._applying = threading.Lock()
         self._configured: tuple[ModelConfig, ...] = ()
+        # Models whose traffic is spread over versions.
+        self._spread: frozenset[str] = frozenset()
         self._applied = False
         # Of configured models only, as last derived by the loop: once a model's availability changes, its
         # labels are placed; and waiting costs nothing per model.
@@ -143,6 +145,7 @@ class Manager:
             gone = before.keys() - {model.name for model in models}
             with self._changed:
                 self._configured = tuple(models)
+                self._spread = frozenset(model.name for model in models if model.traffic is not None)
                 for model in models:
                     known = self._models.known(model.name)
                     # A finding that nothing is there holds only for the place searched.
@@ -184,7 +187,8 @@ class Manager:
     # ---- loads on demand
 
     def _puts_off(self, name: str) -> bool:
-        return self._demand is not None and self._demand.puts_off(name)
+        # A target that is not loaded gets no traffic, so it would never be.
+        return self._demand is not None and name not in self._spread and self._demand.puts_off(name)
 
     def _ask(self, name: str, version: int) -> None:
         """Has a version loaded that requests wait for. Called with the lock held."""
@@ -209,7 +213,7 @@ class Manager:
             known = model.versions.get(version) if model is not None else None
             if model is None or known is None or self._demand is None or version in model.demanded:
                 return False
-            rests = self._demand.puts_off(name) and self._reconciler.rest(model, known)
+            rests = self._puts_off(name) and self._reconciler.rest(model, known)
             if rests:
                 self._models.touch(name)
             return rests

@@ -53,7 +53,7 @@ fn signature() -> Signature {
     Signature {
         name: "serving_default".into(),
         method_name: String::new(),
-        inputs: vec![spec("b", DType::UInt8), spec("s", DType::String), spec("f", DType::Float)],
+        inputs: vec![spec("b", DType::UInt8), spec("f", DType::Float), spec("s", DType::String)],
         outputs: vec![spec("p", DType::UInt8), spec("q", DType::UInt8)],
         defaults: BTreeMap::new(),
     }
