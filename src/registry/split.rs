@@ -201,7 +201,7 @@ mod tests {
     fn a_model_without_versions_is_missing_as_ever() {
         let registry = Registry::default();
         registry.set_split("m", Some(rules(WHOLE)), false);
-        let missing = registry.route("m", &VersionChoice::Latest, None).unwrap_err();
+        let missing = registry.route("m", &VersionChoice::Latest, None).err().unwrap();
         assert_eq!(
             (missing.kind, &*missing.message),
             (Kind::NotFound, "Servable not found for request: Latest(m)")
