@@ -512,8 +512,8 @@ def test_models_are_loaded_and_unloaded_where_that_is_allowed(server: Served, tm
         def do(action: str, model: str = "m", sent: str = "") -> Reply:
             return ask(served, "POST", f"/v2/repository/models/{model}/{action}", sent)
 
-        page = {"Origin": "https://elsewhere.example"}
-        refused = ask(served, "POST", "/v2/repository/models/m/unload", "", page)
+        page = "https://elsewhere.example"
+        refused = ask(served, "POST", "/v2/repository/models/m/unload", "", Origin=page)
         assert (refused.status, "--cors_allowed_origins" in refused.error) == (403, True)
         assert do("unload").status == 200
         assert infer(served, "m", body).status in (404, 503)
