@@ -202,10 +202,8 @@ fn runs_move_to_what_answers_the_same_and_faster() {
 }
 
 #[test]
-fn what_answers_otherwise_or_not_faster_is_not_taken() {
-    // What takes as long may have been measured to be a little slower.
-    let reason = refusal(fast(|| made(SLOW, Ok)));
-    assert!(["not faster by 10 %", "slower"].iter().any(|said| reason.contains(said)), "{reason}");
+fn what_answers_otherwise_or_slower_is_not_taken() {
+    // What takes about as long is judged in `trial`: the processor's time is measured here with that of other tests.
     for (candidate, expected) in [
         (fast(|| made(FAST, off_by(0.5))), "a difference of"),
         (fast(|| made(4 * SLOW, Ok)), "slower"),
