@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 # the order of tests/conftest.py.
 PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 CARGO_TEST := cargo test
+CLIPPY_TARGETS ?= --all-targets
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -type f 2>/dev/null)
 
 .PHONY: audit browser console fuzz fuzz-long help demo test core-tests test-rust test-python test-exports test-conversions test-int8 test-clients test-console test-prometheus test-kubernetes kubernetes test-fronts test-compose test-openapi test-docs test-ray test-wheel lint lint-core lint-python lint-workflows fmt bench rivals docs site proto client lock wheel release dev clean tools-present
@@ -110,7 +111,7 @@ lint: lint-core lint-python ## Formatting, clippy, ruff, mypy; whether what is g
 
 lint-core:
 	cargo fmt --check
-	cargo clippy --locked --all-targets --features python -- -D warnings
+	cargo clippy --locked $(CLIPPY_TARGETS) --features python -- -D warnings
 	cargo run --quiet --locked --manifest-path proto/gen/Cargo.toml -- --check
 
 lint-python: $(VENV)/.tools
