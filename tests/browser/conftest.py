@@ -51,9 +51,9 @@ def _missing() -> str | None:
     return None if chromium.find() else f"there is no Chromium; {chromium.HOW}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a window."""
+    """Chromium, without a window. As long as it is there, no other test of the process may have an event loop."""
     from playwright.sync_api import sync_playwright
 
     found = chromium.find()
