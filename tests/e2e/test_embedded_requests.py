@@ -156,13 +156,20 @@ def test_a_server_that_stops_answers_what_it_has_and_no_more() -> None:
     async def work() -> list[int]:
         server = await servable.serve_async({"half_plus_two": MODELS / "half_plus_two"}).astart()
         core = server._live().core
-        asked = [asyncio.ensure_future(server.answer_rest("POST", target, (), body)) for _ in range(8)]
-        # All of them have begun once one that came later is answered.
-        await server.answer_rest("GET", b"/v1/models/half_plus_two")
+        begun = asyncio.Semaphore(0)
+
+        async def ask() -> int:
+            begun.release()
+            # In the same step of the loop, the request is with the core.
+            return (await server.answer_rest("POST", target, (), body))[0]
+
+        asked = [asyncio.ensure_future(ask()) for _ in range(8)]
+        for _ in asked:
+            await begun.acquire()
         await server.astop()
         with pytest.raises(UnavailableError, match="The server is stopping"):
             await answered(core.answer_rest, ("GET", b"/", ()), b"")
-        return [(await one)[0] for one in asked]
+        return [await one for one in asked]
 
     assert asyncio.run(work()) == [200] * 8
 
