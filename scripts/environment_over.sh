@@ -7,6 +7,16 @@ environment_over() {
   "$2/bin/python" -m pip install --quiet --upgrade pip
 }
 
+# Makes it with the packages that $3 pins, unless it has them; $4 says what takes so long.
+environment_with() {
+  if ! cmp --silent "$3" "$2/.done"; then
+    echo "==> $4"
+    environment_over "$1" "$2"
+    "$2/bin/python" -m pip install --quiet -r "$3"
+    cp "$3" "$2/.done"
+  fi
+}
+
 site_packages() {
   "$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 }

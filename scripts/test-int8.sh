@@ -6,13 +6,6 @@ source scripts/environment_over.sh
 
 project=$1
 nncf=$2
-pins=requirements/int8.txt
-
-if ! cmp --silent "$pins" "$nncf/.done"; then
-  echo "==> NNCF in $nncf (250 MB; a few minutes, once)"
-  environment_over "$project" "$nncf"
-  "$nncf/bin/python" -m pip install --quiet -r "$pins"
-  cp "$pins" "$nncf/.done"
-fi
+environment_with "$project" "$nncf" requirements/int8.txt "NNCF in $nncf (250 MB; a few minutes, once)"
 
 PYTHONPATH="$PWD/python" "$nncf/bin/python" -m pytest tests/e2e/test_precision.py tests/unit/test_precision.py

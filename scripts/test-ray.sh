@@ -6,14 +6,7 @@ source scripts/environment_over.sh
 
 project=$1
 ray=$2
-pins=requirements/ray.txt
-
-if ! cmp --silent "$pins" "$ray/.done"; then
-  echo "==> Ray in $ray (400 MB; a few minutes, once)"
-  environment_over "$project" "$ray"
-  "$ray/bin/python" -m pip install --quiet -r "$pins"
-  cp "$pins" "$ray/.done"
-fi
+environment_with "$project" "$ray" requirements/ray.txt "Ray in $ray (400 MB; a few minutes, once)"
 
 export PYTHONPATH="$PWD/python" RAY_USAGE_STATS_ENABLED=0 SERVABLE_RAY_TESTS=1
 "$ray/bin/python" -m pytest tests/ray

@@ -146,10 +146,11 @@ impl Demand {
 
     /// Tells those who wait for a version that it is not loaded, and `why`. Who asks for it within `pause` is told the same.
     pub fn failed(&self, version: Version, why: Error, pause: Duration) {
-        self.tell(&version, Err(why.clone()));
+        // Before they hear of it, who would otherwise ask for another load at once.
         if !pause.is_zero() {
-            self.asked().failed.insert(version, (Instant::now() + pause, why));
+            self.asked().failed.insert(version.clone(), (Instant::now() + pause, why.clone()));
         }
+        self.tell(&version, Err(why));
     }
 
     /// Forgets that a version's load has failed: its files have changed.

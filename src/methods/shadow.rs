@@ -180,7 +180,7 @@ impl Shadowed {
         if !chosen(rule.share) {
             return None;
         }
-        let Some(held) = Held::take(&shadows.0.bytes, memory(request)) else {
+        let Some(held) = Held::take(&shadows.0.bytes, request.memory()) else {
             counts.count(ShadowFate::Memory);
             return None;
         };
@@ -266,16 +266,6 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Relaxed);
-    }
-}
-
-/// Returns the bytes that a copy of `request` holds.
-fn memory(request: &Request) -> usize {
-    let of = |examples: &Strings| examples.iter().map(<[u8]>::len).sum();
-    match request {
-        Request::Predict { inputs, .. } => inputs.iter().map(Tensor::memory).sum(),
-        Request::Classify(input) | Request::Regress(input) => of(&input.examples),
-        Request::MultiInference { examples, .. } => of(examples),
     }
 }
 

@@ -53,7 +53,7 @@ def _missing() -> str | None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a window. As long as it is there, no other test of the process may have an event loop."""
+    """Chromium, without a window. It goes with its file: meanwhile no other test can run an event loop."""
     from playwright.sync_api import sync_playwright
 
     found = chromium.find()

@@ -12,8 +12,8 @@ from conftest import Served
 # Not the package alone: deploy/ has a folder of that name.
 pytest.importorskip("kserve.inference_client", exc_type=ImportError)
 
-from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest  # noqa: E402
-from kserve.inference_client import RESTConfig  # noqa: E402
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest
+from kserve.inference_client import RESTConfig
 
 pytestmark = [pytest.mark.needs_tensorflow, pytest.mark.filterwarnings("ignore")]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from servable.config import batching
+from servable.config.json_fields import fields_of, message_from_fields
 from servable.config.textproto import read_text_message
 from servable.config.traffic_messages import traffic_of, write_traffic
 from servable.config.values import (
@@ -54,24 +55,12 @@ def models_of(config: Any) -> tuple[ModelConfig, ...]:
 
 def model_from_fields(fields: Mapping[str, Any]) -> ModelConfig:
     """Parses a ModelConfig in protobuf's JSON form, with either spelling of names. Raises ``StatusError``."""
-    from google.protobuf import json_format
-
-    message = message_class("tensorflow.serving.ModelConfig")()
-    try:
-        json_format.ParseDict(dict(fields), message, descriptor_pool=pool())
-    except json_format.ParseError as error:
-        raise invalid_argument(f"Not a ModelConfig: {error}") from None
-    return _model(message)
+    return _model(message_from_fields("ModelConfig", fields))
 
 
 def config_fields(models: Sequence[ModelConfig]) -> dict[str, Any]:
     """Returns the models as a ModelServerConfig in protobuf's JSON form, names as in the text format."""
-    from google.protobuf import json_format
-
-    fields: dict[str, Any] = json_format.MessageToDict(
-        _config_message(models), preserving_proto_field_name=True, descriptor_pool=pool()
-    )
-    return fields or {"model_config_list": {}}
+    return fields_of(_config_message(models)) or {"model_config_list": {}}
 
 
 def config_text(models: Sequence[ModelConfig]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from servable.config.json_fields import fields_of, message_from_fields
 from servable.config.traffic import Traffic, TrafficHeader, TrafficRollBack, TrafficShadow, TrafficShare
-from servable.errors import invalid_argument
-from servable.messages import message_class, pool
+from servable.messages import message_class
 
 SHADOW_FIELDS = ("tolerance", "timeout_seconds")
 ROLL_BACK_FIELDS = (
@@ -36,26 +36,14 @@ def traffic_of(message: Any) -> Traffic:
 
 def traffic_from_fields(fields: Mapping[str, Any]) -> Traffic:
     """Parses a TrafficSplit in protobuf's JSON form, either spelling of names. Raises ``StatusError``."""
-    from google.protobuf import json_format
-
-    message = message_class("tensorflow.serving.TrafficSplit")()
-    try:
-        json_format.ParseDict(dict(fields), message, descriptor_pool=pool())
-    except json_format.ParseError as error:
-        raise invalid_argument(f"Not a TrafficSplit: {error}") from None
-    return traffic_of(message)
+    return traffic_of(message_from_fields("TrafficSplit", fields))
 
 
 def traffic_fields(traffic: Traffic) -> dict[str, Any]:
     """Returns the traffic in protobuf's JSON form, names as in the text format."""
-    from google.protobuf import json_format
-
     message = message_class("tensorflow.serving.TrafficSplit")()
     write_traffic(traffic, message)
-    fields: dict[str, Any] = json_format.MessageToDict(
-        message, preserving_proto_field_name=True, descriptor_pool=pool()
-    )
-    return fields
+    return fields_of(message)
 
 
 def write_traffic(traffic: Traffic, message: Any) -> None:
