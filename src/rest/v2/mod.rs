@@ -225,7 +225,7 @@ impl Asked<'_> {
         let _answering = self.client.connection.answering();
         if let Target::Memory(Memory::Register | Memory::Unregister, _) = &target {
             let pass = self.client.pass.as_ref();
-            let done = shared_memory::change(self.server, self.view, pass, &target, &body);
+            let done = shared_memory::change(self.view, pass, &target, &body);
             return done.map_or_else(Reply::from, |()| reply::json(Body::plain(b"{}".to_vec())));
         }
         if matches!(target, Target::Memory(..) | Target::CudaMemory) {
