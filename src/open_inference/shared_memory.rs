@@ -125,6 +125,11 @@ impl SharedMemory {
         SharedMemory { in_place, ..self }
     }
 
+    /// Returns whether models may read inputs where clients have them.
+    pub fn reads_in_place(&self) -> bool {
+        self.in_place
+    }
+
     /// Returns the regions of who shows the token `owner`, or none.
     pub fn of<'a>(&'a self, owner: Option<&'a Arc<str>>) -> Regions<'a> {
         Regions { memory: self, owner, in_place: None }

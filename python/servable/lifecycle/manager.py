@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from servable.config.base_paths import AllowedPaths, Way
 from servable.config.payload_logging import PayloadLogging
@@ -145,6 +145,7 @@ class Manager:
             gone = before.keys() - {model.name for model in models}
             with self._changed:
                 self._configured = tuple(models)
+                before_spread = self._spread
                 self._spread = frozenset(model.name for model in models if model.traffic is not None)
                 for model in models:
                     known = self._models.known(model.name)
@@ -156,6 +157,7 @@ class Manager:
             with self._changed:
                 self._labels.configure(models, gone)
             self._traffic.configure(models, renewed)
+            self._wake(self._spread - before_spread)
             self._core.set_payload_logs(self._logging.logs(models))
             self._source.watch(models)
 
@@ -185,6 +187,14 @@ class Manager:
             )
 
     # ---- loads on demand
+
+    def _wake(self, names: Collection[str]) -> None:
+        """Has all versions of models loaded: of those that were put off, rules for traffic would get none."""
+        with self._changed:
+            for name in names:
+                model = self._models.by_name.get(name)
+                if model is not None and self._demand is not None:
+                    self._demand.wake(model, self._reconciler)
 
     def _puts_off(self, name: str) -> bool:
         # A target that is not loaded gets no traffic, so it would never be.

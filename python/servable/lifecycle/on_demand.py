@@ -84,6 +84,11 @@ class OnDemand:
         if sleeping and until <= self._models.clock():
             self.demand(model.name, sleeping[-1], reconciler)
 
+    def wake(self, model: Model, reconciler: Reconciler) -> None:
+        """Has all versions of a model loaded that are not."""
+        for version in model.sleeping():
+            self.demand(model.name, version, reconciler)
+
     def settle(self, model: Model) -> None:
         """Tells those who wait for versions of a model what became of them."""
         for version in sorted(model.demanded):

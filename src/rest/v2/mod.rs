@@ -73,6 +73,7 @@ impl Asked<'_> {
             Ok(Posted::Repository(target)) => self.repository(target, &fields, body).await,
             Ok(Posted::Dormant(spec, target)) => {
                 drain(head, body).await;
+                let _answering = self.client.connection.answering();
                 // Held, so that it is still there when it is told of.
                 match Box::pin(loaded(self.server, self.client, &spec)).await {
                     Ok(_held) => self.tell(&target, self.accepts(&fields)),
