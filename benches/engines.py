@@ -7,8 +7,8 @@ the second with a cache of its own that is empty. They are asked over REST and g
 has decided. The table has the median of the rounds: requests per second of both and their ratio, CPU time of
 a request, resident memory after the load, and the time from the start to the first answer. The third figure
 of resident memory is that of a server that has let TensorFlow's session go, after the same load
-(``--engine_reference_idle_seconds``). Writes ``build/bench/engines.json``. Needs TensorFlow, OpenVINO, wrk and
-cargo.
+(``--engine_reference_idle_seconds``). Writes ``build/bench/engines.json``. Needs TensorFlow, OpenVINO, wrk
+and cargo.
 """
 
 from __future__ import annotations
