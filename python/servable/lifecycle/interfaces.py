@@ -51,7 +51,7 @@ class DemandCore(Protocol):
         """Ends all waiting, present and future."""
 
     def uses(self) -> Sequence[tuple[str, int, float, int, int]]:
-        """Returns (name, version, seconds since its last run, tenths of a second with one, growth), if loaded.
+        """Returns (name, version, seconds since its last run, tenths of a second with one, growth).
 
         The growth is what it has taken of the memory since its load, in bytes.
         """
