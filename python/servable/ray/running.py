@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from servable.errors import MissingPackageError
+from servable.errors import MissingPackageError, UsageError
+from servable.ray.cluster_address import checked, try_to_reach
 from servable.ray.configuration import Application, Configuration
 from servable.ray.deployments import deployment
 from servable.ray.grpc_service import GRPC_FUNCTIONS
@@ -22,11 +23,12 @@ PROBLEM_SECONDS = 60.0
 def run(configuration: Configuration, say: Callable[[str], None]) -> bool:
     """Brings the applications to the cluster, and returns once they answer, or with False if one does not.
 
-    Raises ``RuntimeError`` for one that cannot be started. Those that run already are changed: without a
-    restart if only their models differ. Others are left.
+    Raises ``RuntimeError`` for one that cannot be started, ``ConnectionError`` if there is no cluster, and
+    ``UsageError`` for what Ray refuses. Those that run already are changed: without a restart if only their
+    models differ. Others are left.
     """
     ray, serve = _packages()
-    ray.init(address=configuration.address or os.environ.get("RAY_ADDRESS") or None, log_to_driver=False)
+    _connect(ray, configuration.address or checked(os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS"))
     serve.start(
         proxy_location=configuration.proxies,
         http_options={"host": configuration.host, "port": configuration.http_port},
@@ -65,16 +67,27 @@ def wait(configuration: Configuration, say: Callable[[str], None]) -> None:
     ray.shutdown()
 
 
+def _connect(ray: Any, address: str) -> None:
+    try_to_reach(address)
+    try:
+        ray.init(address=address or None, log_to_driver=False)
+    except ValueError as error:
+        raise ConnectionError(f"Ray does not know the address {address}: {error}") from None
+
+
 def _built(application: Application) -> Any:
     models = {name: model.plain() for name, model in application.models.items()}
-    return deployment(
-        models,
-        name="servable",
-        replicas=application.replicas,
-        multiplexed=application.multiplexed,
-        options=application.options,
-        **application.flags,
-    )
+    try:
+        return deployment(
+            models,
+            name="servable",
+            replicas=application.replicas,
+            multiplexed=application.multiplexed,
+            options=application.options,
+            **application.flags,
+        )
+    except ValueError as error:
+        raise UsageError(f"{application.name}: Ray refuses it: {' '.join(str(error).split())}") from None
 
 
 def _grpc_options(configuration: Configuration) -> dict[str, Any] | None:
