@@ -69,7 +69,7 @@ class Application:
 class Configuration:
     """What a file says.
 
-    address: of the cluster; "": of a new one on this machine, unless the environment names one. grpc_port:
+    address: of the cluster; "": the environment's, or this machine's, or a new one. grpc_port:
     None if there is no gRPC. proxies: in Ray's word.
     """
 

@@ -14,21 +14,26 @@ from servable.ray.cluster_address import checked, try_to_reach
 from servable.ray.configuration import Application, Configuration
 from servable.ray.deployments import deployment
 from servable.ray.grpc_service import GRPC_FUNCTIONS
+from servable.ray.reasons import reason
 
+DEPLOYMENT = "servable"
+"""The name of each application's only deployment."""
 GLANCE_SECONDS = 1.0
 PROBLEM_SECONDS = 60.0
 """Seconds that a replica has to say whether its models are those that were wanted."""
 
 
-def run(configuration: Configuration, say: Callable[[str], None]) -> bool:
+def run(configuration: Configuration, say: Callable[[str], None], stays: bool = False) -> bool:
     """Brings the applications to the cluster, and returns once they answer, or with False if one does not.
 
-    Raises ``RuntimeError`` for one that cannot be started, ``ConnectionError`` if there is no cluster, and
+    stays: they go on without this program, with which a cluster that it began would end. Raises
+    ``RuntimeError`` for one that cannot be started, ``ConnectionError`` if there is no cluster, and
     ``UsageError`` for what Ray refuses. Those that run already are changed: without a restart if only their
     models differ. Others are left.
     """
     ray, serve = _packages()
-    _connect(ray, configuration.address or checked(os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS"))
+    address = configuration.address or checked(os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS")
+    _connect(ray, address, stays)
     serve.start(
         proxy_location=configuration.proxies,
         http_options={"host": configuration.host, "port": configuration.http_port},
@@ -36,7 +41,7 @@ def run(configuration: Configuration, say: Callable[[str], None]) -> bool:
     )
     for application in configuration.applications:
         say(f"{application.name}: starting {', '.join(application.models)}")
-        handle = serve.run(_built(application), name=application.name, route_prefix=application.route)
+        handle = _started(serve, application, say)
         problem = handle.problem.remote().result(timeout_s=PROBLEM_SECONDS)
         if problem:
             say(f"{application.name}: the models are as they were: {problem}")
@@ -67,12 +72,52 @@ def wait(configuration: Configuration, say: Callable[[str], None]) -> None:
     ray.shutdown()
 
 
-def _connect(ray: Any, address: str) -> None:
+def _connect(ray: Any, address: str, stays: bool) -> None:
     try_to_reach(address)
+    if stays and address in ("", "auto", "local"):
+        address = "auto"
     try:
         ray.init(address=address or None, log_to_driver=False)
+    except ConnectionError as error:
+        if address != "auto":
+            raise
+        raise ConnectionError(
+            "no Ray cluster runs on this machine: begin one by `ray start --head`, or name one in address"
+        ) from error
     except ValueError as error:
         raise ConnectionError(f"Ray does not know the address {address}: {error}") from None
+
+
+def _started(serve: Any, application: Application, say: Callable[[str], None]) -> Any:
+    """Returns the handle of an application once it runs; says meanwhile what keeps it from it."""
+    built = _built(application)
+    told: list[str] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(GLANCE_SECONDS):
+            now = _message(serve, application)
+            if now and now not in told:
+                told.append(now)
+                say(f"{application.name}: {now}")
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        return serve.run(built, name=application.name, route_prefix=application.route)
+    except RuntimeError as error:
+        why = _message(serve, application) or error
+        raise RuntimeError(f"{application.name} cannot be started: {why}") from error
+    finally:
+        ended.set()
+        watching.join()
+
+
+def _message(serve: Any, application: Application) -> str:
+    """Returns what Ray says of the replicas; "" if there is nothing to be said."""
+    found = serve.status().applications.get(application.name)
+    deployment = found.deployments.get(DEPLOYMENT) if found is not None else None
+    return reason(deployment.message) if deployment is not None else ""
 
 
 def _built(application: Application) -> Any:
@@ -80,7 +125,7 @@ def _built(application: Application) -> Any:
     try:
         return deployment(
             models,
-            name="servable",
+            name=DEPLOYMENT,
             replicas=application.replicas,
             multiplexed=application.multiplexed,
             options=application.options,
