@@ -1,6 +1,7 @@
 """``servable ray run CONFIG``: serves the models of a file by Ray Serve.
 
-Exit statuses: 0 success, 1 it cannot be run, 2 the command line or the file is wrong.
+Exit statuses: 0 success, 1 it cannot be run, 2 the command line or the file is wrong, 130 interrupted before
+it ran.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from servable.errors import MissingPackageError, StatusError, UsageError
+
+EXIT_INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,6 +51,9 @@ def ray(argv: Sequence[str]) -> int:
         if is_up and not given.detach:
             wait(configuration, _say)
         return 0 if is_up else 1
+    except KeyboardInterrupt:
+        print("servable ray: interrupted; a cluster that was there before may go on with it", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except UsageError as error:
         print(f"servable ray: {error}", file=sys.stderr)
         return 2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-_KIND = re.compile(r"servable\.errors\.\w+: ")
+_KIND = re.compile(r"(servable\.errors\.\w+|RuntimeError): ")
 
 
 def reason(message: object) -> str:
-    """Returns the last line of an error or a message, without the class of an exception of Servable's."""
+    """Returns the last line of an error or a message, without the class of the exception."""
     return _KIND.sub("", str(message).strip().rpartition("\n")[2].strip(), count=1)

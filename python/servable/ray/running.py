@@ -34,17 +34,9 @@ def run(configuration: Configuration, say: Callable[[str], None], stays: bool = 
     ray, serve = _packages()
     address = configuration.address or checked(os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS")
     _connect(ray, address, stays)
-    serve.start(
-        proxy_location=configuration.proxies,
-        http_options={"host": configuration.host, "port": configuration.http_port},
-        grpc_options=_grpc_options(configuration),
-    )
-    for application in configuration.applications:
-        say(f"{application.name}: starting {', '.join(application.models)}")
-        handle = _started(serve, application, say)
-        problem = handle.problem.remote().result(timeout_s=PROBLEM_SECONDS)
-        if problem:
-            say(f"{application.name}: the models are as they were: {problem}")
+    with _reasons(ray):
+        _start_proxies(serve, configuration)
+        if not all(_is_run(serve, application, say) for application in configuration.applications):
             return False
     found = _http(configuration)
     if found != (configuration.host, configuration.http_port):
@@ -56,18 +48,21 @@ def run(configuration: Configuration, say: Callable[[str], None], stays: bool = 
 
 
 def wait(configuration: Configuration, say: Callable[[str], None]) -> None:
-    """Tells what becomes of the applications, until SIGINT or SIGTERM; then ends them."""
+    """Tells what becomes of the applications, until SIGINT or SIGTERM; then ends them.
+
+    Raises ``RuntimeError`` if the cluster ends before.
+    """
     ray, serve = _packages()
     before: dict[str, str] = {}
-    with _asked_to_end() as ended:
+    with _reasons(ray), _asked_to_end() as ended:
         while not ended.wait(GLANCE_SECONDS):
             for application in configuration.applications:
                 now = _status(serve, application)
                 if before.setdefault(application.name, "RUNNING") != now:
                     say(f"{application.name}: {now}")
                     before[application.name] = now
-    for application in configuration.applications:
-        serve.delete(application.name)
+        for application in configuration.applications:
+            serve.delete(application.name)
     # Ends a cluster that began with this program; Serve goes on in one that was there.
     ray.shutdown()
 
@@ -86,6 +81,34 @@ def _connect(ray: Any, address: str, stays: bool) -> None:
         ) from error
     except ValueError as error:
         raise ConnectionError(f"Ray does not know the address {address}: {error}") from None
+
+
+def _start_proxies(serve: Any, configuration: Configuration) -> None:
+    grpc = {"port": configuration.grpc_port, "grpc_servicer_functions": list(GRPC_FUNCTIONS)}
+    try:
+        serve.start(
+            proxy_location=configuration.proxies,
+            http_options={"host": configuration.host, "port": configuration.http_port},
+            grpc_options=grpc if configuration.grpc_port is not None else None,
+        )
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"Ray's proxies cannot start: {reason(error)} Is it a port that another program has? http and "
+            "grpc in the file are for others."
+        ) from error
+
+
+def _is_run(serve: Any, application: Application, say: Callable[[str], None]) -> bool:
+    """Brings an application to the cluster; says why if it goes on with the models that it had."""
+    say(f"{application.name}: starting {', '.join(application.models)}")
+    handle = _started(serve, application, say)
+    try:
+        problem = handle.problem.remote().result(timeout_s=PROBLEM_SECONDS)
+    except TimeoutError:
+        problem = f"no replica has said within {PROBLEM_SECONDS:g} s whether it has taken the new ones"
+    if problem:
+        say(f"{application.name}: the models are as they were: {problem}")
+    return not problem
 
 
 def _started(serve: Any, application: Application, say: Callable[[str], None]) -> Any:
@@ -135,12 +158,6 @@ def _built(application: Application) -> Any:
         raise UsageError(f"{application.name}: Ray refuses it: {' '.join(str(error).split())}") from None
 
 
-def _grpc_options(configuration: Configuration) -> dict[str, Any] | None:
-    if configuration.grpc_port is None:
-        return None
-    return {"port": configuration.grpc_port, "grpc_servicer_functions": list(GRPC_FUNCTIONS)}
-
-
 def _status(serve: Any, application: Application) -> str:
     found = serve.status().applications.get(application.name)
     return "NOT_STARTED" if found is None else str(found.status.value)
@@ -172,6 +189,15 @@ def _addresses(
             f"{application.name}: gRPC on port {configuration.grpc_port}, metadata application: "
             f"{application.name}"
         )
+
+
+@contextmanager
+def _reasons(ray: Any) -> Iterator[None]:
+    """Raises ``RuntimeError`` with the reason for errors of Ray's own."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise RuntimeError(f"Ray: {reason(error)}") from error
 
 
 @contextmanager
