@@ -173,6 +173,26 @@ def test_a_version_that_makes_room_is_loaded_again_by_the_next_request(make: Mak
     assert loads(setup) == [("m", 1)] * 2
 
 
+@pytest.mark.parametrize("replacement", ["fails", "is being loaded"])
+def test_a_version_does_not_make_room_before_its_replacement_is_there(make: Make, replacement: str) -> None:
+    setup = make("m", options=replace(LAZY, retries=0))
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1)
+    gate = Gate(setup.core, "m", 2)
+    if replacement == "fails":
+        setup.core.on_load = fail_on(("m", 2))
+    setup.aspire("m", 2)
+    if replacement == "fails":
+        setup.events.wait_for("failed", "m", 2, "NOT_FOUND", None)
+    else:
+        assert gate.entered.wait(10)
+    # It would be forgotten, and the model answer nothing any more.
+    assert not setup.manager.rest("m", 1)
+    assert setup.core.state["m", 1] == "AVAILABLE"
+    gate.opened.set()
+
+
 def test_one_that_is_asked_for_while_it_leaves_comes_back(make: Make) -> None:
     setup = make("m")
     setup.aspire("m", 1)

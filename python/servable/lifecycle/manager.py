@@ -219,8 +219,8 @@ class Manager:
                 self._demand.hint(model, self._reconciler)
 
     def rest(self, name: str, version: int) -> bool:
-        """Unloads a version to make room for others, unless it is pinned, or somebody waits for it or holds
-        it.
+        """Unloads a version to make room for others, unless it is pinned, is the last one before a version
+        that replaces it is there, or somebody waits for it or holds it.
 
         The next request has it loaded again. Returns whether it is being unloaded.
         """
@@ -228,6 +228,9 @@ class Manager:
             model = self._models.by_name.get(name)
             known = model.versions.get(version) if model is not None else None
             if model is None or known is None or self._demand is None or version in model.demanded:
+                return False
+            if not model.wants(version):
+                # Nothing would have it loaded again. The policy unloads it once it is replaced.
                 return False
             rests = self._puts_off(name) and self._reconciler.rest(model, known)
             if rests:
