@@ -229,7 +229,79 @@ def test_a_new_version_of_a_model_that_is_not_loaded_is_not_loaded_either(make: 
     assert loads(setup) == [("m", 2)]
     assert ("m", 1) not in setup.core.on_demand
     setup.core.ask("m", 1)
-    setup.core.wait_told("m", 1, "NOT_FOUND")
+    setup.core.wait_told("m", 1, "UNAVAILABLE: Model m version 1 was replaced: try again")
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_who_waits_for_a_version_that_is_replaced_meanwhile_is_told_what_serves(
+    make: Make, first: int
+) -> None:
+    setup = make("m", options=replace(LAZY, load_threads=2))
+    gates = {version: Gate(setup.core, "m", version) for version in (1, 2)}
+    setup.core.on_load = lambda name, version, *rest: gates[version]._on_load(name, version, *rest)
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    assert gates[1].entered.wait(10)
+    setup.aspire("m", 2)
+    assert gates[2].entered.wait(10)
+    # Requests for the latest version still come to this one, until either is there.
+    setup.core.ask("m", 1)
+    assert setup.manager.wait(lambda _: not setup.core.asked, 10)
+    assert setup.core.told == []
+    gates[first].opened.set()
+    setup.core.wait_told("m", 1)
+    assert setup.core.told[0] == (
+        ("m", 1, "") if first == 1 else ("m", 1, "UNAVAILABLE: Model m version 1 was replaced: try again")
+    )
+    gates[3 - first].opened.set()
+    setup.core.wait_for(("m", 2, "AVAILABLE"), ("m", 1, "END"))
+
+
+def test_a_version_that_is_waited_for_is_loaded_though_another_replaced_it_before(make: Make) -> None:
+    setup = make("other", "m", options=replace(LAZY, start_threads=1))
+    gates = {name: Gate(setup.core, name, 1) for name in ("other", "m")}
+    setup.core.on_load = lambda name, version, *rest: gates[name]._on_load(name, version, *rest)
+    gates["m"].opened.set()
+    for name in ("other", "m"):
+        setup.aspire(name, 1)
+        setup.core.wait_for((name, 1, "START"))
+    setup.manager.prefetch("other")
+    assert gates["other"].entered.wait(10)
+    setup.core.ask("m", 1)
+    setup.wait(lambda now: now["m"] is Availability.WAITING)
+    setup.aspire("m", 2)
+    setup.core.wait_for(("m", 2, "START"))
+    gates["other"].opened.set()
+    setup.core.wait_told("m", 1)
+    assert [one for one in setup.core.told if one[0] == "m"] == [("m", 1, "")]
+
+
+def test_the_last_version_that_serves_stays_until_one_of_its_replacements_is_there(make: Make) -> None:
+    setup = make("m", options=replace(LAZY, retries=0))
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1)
+    setup.core.on_load = fail_on(("m", 2), ("m", 3))
+    for version in (2, 3):
+        setup.aspire("m", version)
+        setup.events.wait_for("failed", "m", version, "NOT_FOUND", None)
+    setup.core.on_load = lambda *_: None
+    assert setup.core.state["m", 1] == "AVAILABLE"
+    setup.aspire("m", 4)
+    setup.core.wait_for(("m", 4, "AVAILABLE"), ("m", 1, "END"))
+    assert setup.core.calls.index(("loaded", "m", 4)) < setup.core.calls.index(("unload", "m", 1))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_lower_version_that_replaces_one_in_use_is_loaded_before_that_goes(make: Make, known: bool) -> None:
+    setup = make("m")
+    setup.aspire("m", *([1, 2] if known else [2]))
+    setup.core.ask("m", 2)
+    setup.core.wait_told("m", 2)
+    setup.aspire("m", 1)
+    setup.core.wait_for(("m", 1, "AVAILABLE"), ("m", 2, "END"))
+    assert setup.core.calls.index(("loaded", "m", 1)) < setup.core.calls.index(("unload", "m", 2))
+    assert ("m", 1) not in setup.core.on_demand, "requests go on with the former one until then"
 
 
 def test_a_version_that_made_room_is_no_successor_of_a_lower_one(make: Make) -> None:
@@ -251,6 +323,25 @@ def test_labels_may_be_put_on_versions_that_are_not_loaded(make: Make) -> None:
     labelled = ModelConfig("m", "/models/m", labels={"stable": 1})
     setup.manager.apply([labelled], way=Way.RPC)
     assert setup.core.labels["m"] == {"stable": 1}
+    assert loads(setup) == []
+
+
+@pytest.mark.parametrize("versions", [(1, 2), (2,)])
+def test_a_label_moves_to_a_version_that_is_not_loaded_before_the_other_goes(
+    make: Make, versions: tuple[int, ...]
+) -> None:
+    setup = make()
+    labelled = ModelConfig("m", "/models/m", labels={"stable": 1})
+    setup.manager.apply([labelled])
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    placed: list[tuple[dict[str, int], str]] = []
+    setup.core.set_labels = lambda _, labels: placed.append((labels, setup.core.state["m", 1]))  # type: ignore[method-assign]
+    setup.manager.apply([replace(labelled, labels={"stable": 2})])
+    assert placed == []
+    setup.aspire("m", *versions)
+    assert setup.manager.wait(lambda _: bool(placed), 10)
+    assert placed == [({"stable": 2}, "START")]
     assert loads(setup) == []
 
 

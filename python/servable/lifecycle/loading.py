@@ -156,8 +156,8 @@ class Loader:
     def _load(self, model: Model, version: Version) -> None:
         """Tries once to load one version."""
         with self._changed:
-            condition = version.condition
-            if not model.wants(condition.place.version) or self._models.stopping:
+            condition, number = version.condition, version.condition.place.version
+            if not (model.wants(number) or model.awaits(number)) or self._models.stopping:
                 self._give_up(model, version, condition.withdrawal)
                 return
             begun = self._begin(model, version)

@@ -454,11 +454,13 @@ class Manager:
         if model is None:
             return
         try:
-            # Before anything is unloaded: a label leaves a version before the version goes.
+            self._reconciler.announce(model)
+            # In between: a label moves to a version that is there, and leaves one before that goes; and who
+            # waited for one gets it.
             self._labels.follow(name)
-            self._reconciler.reconcile(model)
             if model.demanded and self._demand is not None:
                 self._demand.settle(model)
+            self._reconciler.reconcile(model)
         except Exception:
             # A defect in one model must not end the serving of all others.
             _log.exception("following %s failed", name)

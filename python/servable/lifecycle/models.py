@@ -47,6 +47,11 @@ class Model:
         is_new = condition.on_demand and condition.state is State.START
         return is_new and version not in self.demanded
 
+    def awaits(self, version: int) -> bool:
+        """True if somebody waits for this version, and none that is wanted serves in its place."""
+        serving = [number for number, one in self.versions.items() if one.condition.state is State.AVAILABLE]
+        return version in self.demanded and bool(self.wanted) and not any(map(self.wants, serving))
+
     def sleeping(self) -> list[int]:
         """Returns the versions that a request would have loaded, ascending; with those whose load failed."""
         found = [

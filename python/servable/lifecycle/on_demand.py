@@ -2,7 +2,7 @@
 it.
 
 A version that is put off stays at START until somebody asks for it: a request, or a hint (``prefetch``). Then
-it is *demanded*, and the reconciler lets the policy load it. The loop calls ``settle`` after it has followed
+it is *demanded*, and the reconciler lets the policy load it. The loop calls ``settle`` whenever it follows
 a model: those who wait learn of the outcome. A load that fails is tried again by the next request after a
 pause, which doubles with each failure in a row; until then the core answers with the error by itself.
 
@@ -96,12 +96,15 @@ class OnDemand:
         """Tells those who wait for versions of a model what became of them."""
         for version in sorted(model.demanded):
             known = model.versions.get(version)
-            if known is None or not known.condition.aspired:
-                self._fail(model, version, _gone(model.name, version), 0.0)
-            elif known.condition.state is State.AVAILABLE:
+            if known is not None and known.condition.state is State.AVAILABLE:
                 model.demanded.discard(version)
                 model.failures.pop(version, None)
                 self._core.demand_loaded(model.name, version)
+            elif known is None or not known.condition.aspired:
+                if known is not None and known.condition.state is State.LOADING and model.awaits(version):
+                    # Another is to replace it, and may take longer to load, or fail.
+                    continue
+                self._fail(model, version, _gone(model, version), 0.0)
             elif known.condition.has_failed and known.condition.error is not None:
                 failures = model.failures.get(version, (0, 0.0))[0] + 1
                 pause = pause_after(failures)
@@ -148,8 +151,11 @@ class OnDemand:
         return sum(since > latest for since in self._since.values()) < self._threads
 
 
-def _gone(name: str, version: int) -> StatusError:
-    return StatusError("NOT_FOUND", f"Servable not found for request: Specific({name}, {version})")
+def _gone(model: Model, version: int) -> StatusError:
+    if model.wanted:
+        # Whoever asked for the latest version finds another one now.
+        return StatusError("UNAVAILABLE", f"Model {model.name} version {version} was replaced: try again")
+    return StatusError("NOT_FOUND", f"Servable not found for request: Specific({model.name}, {version})")
 
 
 def _failed(name: str, version: int, error: StatusError, pause: float) -> StatusError:
