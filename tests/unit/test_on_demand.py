@@ -14,7 +14,8 @@ from servable.config.base_paths import Way
 from servable.config.traffic import Traffic, TrafficShare
 from servable.config.values import Latest, LifecycleOptions, ModelConfig
 from servable.lifecycle.availability import Availability
-from servable.lifecycle.on_demand import FIRST_PAUSE, LONGEST_PAUSE, pause_after
+from servable.lifecycle.interfaces import NoRoomError
+from servable.lifecycle.on_demand import FIRST_PAUSE, LONGEST_PAUSE, NO_ROOM_PAUSE, pause_after
 
 LAZY = LifecycleOptions(retries=5, retry_seconds=3600.0, lazy_load=True)
 Make = Callable[..., Setup]
@@ -63,6 +64,7 @@ def test_a_pinned_model_is_loaded_from_the_beginning_and_does_not_rest(make: Mak
     setup.aspire("n", 1)
     setup.wait_available_as(m=Availability.AVAILABLE, n=Availability.ON_DEMAND)
     assert not setup.manager.rest("m", 1)
+    assert [setup.manager.stays_loaded(name) for name in ("m", "n", "none")] == [True, False, False]
 
 
 def test_a_model_whose_traffic_is_spread_is_loaded_from_the_beginning_and_does_not_rest(make: Make) -> None:
@@ -150,6 +152,24 @@ def test_a_failure_is_told_with_a_pause_that_grows_and_is_tried_once_for_each_de
     setup.core.ask("m", 1)
     setup.core.wait_told("m", 1, "")
     setup.wait_available_as(m=Availability.AVAILABLE)
+
+
+def test_where_there_was_no_room_the_pause_does_not_grow(make: Make) -> None:
+    setup = make("m")
+
+    def no_room(*_: Any) -> None:
+        raise NoRoomError("RESOURCE_EXHAUSTED", "no room")
+
+    setup.core.on_load = no_room
+    setup.aspire("m", 1)
+    for times in (1, 2, 3):
+        setup.core.ask("m", 1)
+        setup.core.wait_told("m", 1, "RESOURCE_EXHAUSTED", times)
+        assert setup.core.pauses["m", 1] == NO_ROOM_PAUSE
+    setup.core.on_load = fail_on(("m", 1))
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "UNAVAILABLE")
+    assert setup.core.pauses["m", 1] == FIRST_PAUSE
 
 
 def test_the_pause_is_bounded() -> None:

@@ -218,6 +218,11 @@ class Manager:
             if model is not None and self._demand is not None:
                 self._demand.hint(model, self._reconciler)
 
+    def stays_loaded(self, name: str) -> bool:
+        """True if a model makes no room for others, as it is loaded from the beginning and stays."""
+        with self._changed:
+            return name in self._availability and not self._puts_off(name)
+
     def rest(self, name: str, version: int) -> bool:
         """Unloads a version to make room for others, unless it is pinned, is the last one before a version
         that replaces it is there, or somebody waits for it or holds it.

@@ -4,7 +4,8 @@ it.
 A version that is put off stays at START until somebody asks for it: a request, or a hint (``prefetch``). Then
 it is *demanded*, and the reconciler lets the policy load it. The loop calls ``settle`` whenever it follows
 a model: those who wait learn of the outcome. A load that fails is tried again by the next request after a
-pause, which doubles with each failure in a row; until then the core answers with the error by itself.
+pause, which doubles with each failure in a row; until then the core answers with the error by itself. Where
+there was no room in memory, the pause stays the same.
 
 Requests are taken over only as fast as loads have threads, so that the core still knows which of them wait.
 """
@@ -16,7 +17,7 @@ import threading
 from collections.abc import Callable, Collection
 
 from servable.errors import StatusError
-from servable.lifecycle.interfaces import DemandCore
+from servable.lifecycle.interfaces import DemandCore, NoRoomError
 from servable.lifecycle.models import Model, Models
 from servable.lifecycle.reconciling import Reconciler
 from servable.lifecycle.state import State
@@ -26,6 +27,8 @@ _log = logging.getLogger("servable.manager")
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
 """Seconds after a failed load in which no request tries it again: after the first failure, and at most."""
+NO_ROOM_PAUSE = 10.0
+"""The same where there was no room in memory, for which a load waits as long while no other one begins."""
 
 GLANCE_SECONDS = 1.0
 """Seconds between two looks at whether a load has given up its place, or the server stops."""
@@ -106,13 +109,22 @@ class OnDemand:
                     continue
                 self._fail(model, version, _gone(model, version), 0.0)
             elif known.condition.has_failed and known.condition.error is not None:
-                failures = model.failures.get(version, (0, 0.0))[0] + 1
-                pause = pause_after(failures)
-                model.failures[version] = failures, self._models.clock() + pause
+                pause = self._pause(model, version, known.condition.error)
                 self._fail(model, version, _failed(model.name, version, known.condition.error, pause), pause)
             else:
                 continue
             self._since.pop((model.name, version), None)
+
+    def _pause(self, model: Model, version: int, error: StatusError) -> float:
+        """Counts a failure, and returns the seconds until requests try again."""
+        failures, _ = model.failures.get(version, (0, 0.0))
+        if isinstance(error, NoRoomError):
+            pause = NO_ROOM_PAUSE
+        else:
+            failures += 1
+            pause = pause_after(failures)
+        model.failures[version] = failures, self._models.clock() + pause
+        return pause
 
     def _fail(self, model: Model, version: int, error: StatusError, pause: float) -> None:
         model.demanded.discard(version)

@@ -523,8 +523,13 @@ class Server:
         return RemoteSource(self.config.remote_poll_seconds, folder, self.config.max_archive_bytes)
 
     def _memory_budget(self, core: Core) -> MemoryBudget:
-        budget = self.config.lifecycle.memory_budget
-        return MemoryBudget(core, budget, lambda *version: self.manager.rest(*version), time.monotonic)
+        return MemoryBudget(
+            core,
+            self.config.lifecycle.memory_budget,
+            lambda *version: self.manager.rest(*version),
+            time.monotonic,
+            lambda name: self.manager.stays_loaded(name),
+        )
 
     def _folder_of_models(self) -> ModelsDir:
         place = self.config.models_dir
