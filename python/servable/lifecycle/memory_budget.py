@@ -1,11 +1,11 @@
 """Keeps loaded versions within a budget of memory: makes room before a load, and counts what it took.
 
 The core measures a load by what is allocated before and after it, which tells something only of loads one
-after another; so they have turns here. Before a version's first load its size is not known: room is made for
-the bytes of its files, and what was measured counts from then on. So does the first load of an engine, which
-also starts what all models share. While it lasts, a load counts what it will most likely take. What a version takes later, when its runs move to another engine, the core
-measures as well: it counts as soon as it is known (``follow``). Which versions leave is decided by
-``residency.py``.
+after another; so they have turns here. Before a version's first load its size is not known: room is made
+for the bytes of its files, and what was measured counts from then on. So does the first load of an engine,
+which also starts what all models share. While it lasts, a load counts what it will most likely take. What a
+version takes later, when its runs move to another engine, the core measures as well: it counts as soon as
+it is known (``follow``). Which versions leave is decided by ``residency.py``.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class MemoryBudget:
         return max(known.size, min(known.together, most))
 
     def _learn(self, load: VersionLoad, error: Exception) -> None:
-        """Remembers what a version takes that the core has found too large: it is not loaded again for that."""
+        """Remembers what a version takes that the core has found too large: it is not loaded again."""
         found = _FOUND_TOO_LARGE.match(getattr(error, "message", ""))
         if found is not None:
             taken = _Taken(load.path, int(found[1]), files=fingerprint(load.path))
@@ -222,7 +222,7 @@ class MemoryBudget:
     # ---- making room
 
     def _make_room(self, key: _Key | None, needed: int, load: VersionLoad | None) -> None:
-        """Has versions leave until ``needed`` more bytes fit, but never ``key``; they are the ``load``'s then.
+        """Has versions leave until ``needed`` more bytes fit, but never ``key``; they are the ``load``'s.
 
         None leaves while what is pinned, is being loaded or has just refused to leave takes too much of them.
         Without a ``load`` that waits for it, only what can leave at once.
@@ -306,7 +306,7 @@ class MemoryBudget:
             return self._total() + sum(self._loading.values())
 
     def _reserved(self, load: VersionLoad, needed: int) -> bool:
-        """Waits a moment for versions that leave; returns whether ``needed`` bytes fit, and are the load's."""
+        """Waits a moment for versions that leave; returns whether ``needed`` bytes are the load's now."""
         with self._changed:
             fits = self._changed.wait_for(lambda: self._taken() + needed <= self._budget, GLANCE_SECONDS)
             if fits:
