@@ -3,7 +3,7 @@
 The core measures a load by what is allocated before and after it, which tells something only of loads one
 after another; so they have turns here. Before a version's first load its size is not known: room is made
 for the bytes of its files, and what was measured counts from then on. So does the first load of an engine,
-which also starts what all models share. While it lasts, a load counts what it will most likely take. What a
+which also starts what all models share. A load counts what it will most likely take until it ends. What a
 version takes later, when its runs move to another engine, the core measures as well: it counts as soon as
 it is known (``follow``). Which versions leave is decided by ``residency.py``.
 """
