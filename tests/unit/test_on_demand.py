@@ -13,6 +13,7 @@ from test_manager import Gate, Setup, fail_on
 from servable.config.base_paths import Way
 from servable.config.traffic import Traffic, TrafficShare
 from servable.config.values import Latest, LifecycleOptions, ModelConfig
+from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import NoRoomError
 from servable.lifecycle.on_demand import FIRST_PAUSE, LONGEST_PAUSE, NO_ROOM_PAUSE, pause_after
@@ -346,6 +347,47 @@ def test_labels_may_be_put_on_versions_that_are_not_loaded(make: Make) -> None:
     assert loads(setup) == []
 
 
+def test_a_question_of_this_process_waits_for_the_load_that_a_request_would_wait_for(make: Make) -> None:
+    setup = make()
+    setup.manager.apply([ModelConfig("m", "/models/m", labels={"old": 1}, policy=Latest(3))])
+    setup.aspire("m", 1, 2, 3)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.manager.awaken("m", None, "old", 10)
+    assert loads(setup) == [("m", 1)]
+    setup.manager.awaken("m", 2, None, None)
+    setup.manager.awaken("m", None, None, 10)
+    assert loads(setup) == [("m", 1), ("m", 2), ("m", 3)]
+    assert {setup.core.state["m", version] for version in (1, 2, 3)} == {"AVAILABLE"}
+    for nothing in (("m", None, None), ("m", 7, None), ("m", None, "none"), ("none", None, None)):
+        setup.manager.awaken(*nothing, 10)
+    assert len(loads(setup)) == 3
+
+
+def test_a_question_of_this_process_is_told_why_a_load_failed_as_long_as_none_is_tried(make: Make) -> None:
+    setup = make("m")
+    setup.core.on_load = fail_on(("m", 1))
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    for _ in range(2):
+        with pytest.raises(
+            StatusError, match="m version 1 could not be loaded: nothing in /models/m/1"
+        ) as told:
+            setup.manager.awaken("m", None, None, 10)
+        assert told.value.code == "UNAVAILABLE"
+    assert loads(setup) == [("m", 1)]
+
+
+def test_a_question_of_this_process_waits_as_long_as_it_says(make: Make) -> None:
+    setup = make("m")
+    gate = Gate(setup.core, "m", 1)
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    with pytest.raises(StatusError, match="Deadline Exceeded"):
+        setup.manager.awaken("m", None, None, 0.01)
+    gate.opened.set()
+    setup.wait_available_as(m=Availability.AVAILABLE)
+
+
 @pytest.mark.parametrize("versions", [(1, 2), (2,)])
 def test_a_label_moves_to_a_version_that_is_not_loaded_before_the_other_goes(
     make: Make, versions: tuple[int, ...]
@@ -410,8 +452,8 @@ def test_a_model_that_is_removed_while_it_is_waited_for_is_told(make: Make) -> N
     assert gate.entered.wait(10)
     setup.configure()
     setup.manager.aspire("m", ())
-    gate.opened.set()
     setup.core.wait_told("m", 1, "NOT_FOUND")
+    gate.opened.set()
 
 
 def test_a_file_that_was_mended_is_tried_by_the_next_request(make: Make) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from servable.config.values import ModelConfig, Specific
+from servable.embedded.running import ANSWERS
 from servable.errors import StatusError, status_error
 from servable.lifecycle.availability import Availability
 from servable.serving.server import Server
@@ -67,7 +68,7 @@ def _wait(server: Server, models: Sequence[ModelConfig], until: float) -> None:
     )
     for model in models:
         failed = manager.errors().get(model.name)
-        if manager.availability().get(model.name) is Availability.AVAILABLE:
+        if manager.availability().get(model.name) in ANSWERS:
             continue
         if failed is not None:
             number, error = failed
@@ -85,7 +86,7 @@ def _wait_for_versions(server: Server, model: ModelConfig, until: float) -> None
     if not isinstance(model.policy, Specific):
         return
     for version in model.policy.versions:
-        while (model.name, version) not in _available(server):
+        while not server.manager.is_available(model.name, version):
             failure = server.manager.failure(model.name, version)
             if failure is not None:
                 _, error = failure
@@ -95,10 +96,6 @@ def _wait_for_versions(server: Server, model: ModelConfig, until: float) -> None
             if time.monotonic() > until:
                 raise _late(model.name, f"version {version} is not available")
             time.sleep(_GLANCE_SECONDS)
-
-
-def _available(server: Server) -> set[tuple[str, int]]:
-    return {(name, version) for name, version, state, *_ in server.core.states() if state == "AVAILABLE"}
 
 
 def _late(name: str, why: str) -> StatusError:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 64
 """Most calls of ``apredict`` that are under way at once; each takes a thread, which waits."""
-_SETTLED = {Availability.AVAILABLE, Availability.FAILED, Availability.FAILING, Availability.MISSING}
+ANSWERS = {Availability.AVAILABLE, Availability.ON_DEMAND}
+"""How a model is whose requests are answered, though the first may have to wait for its load."""
+_SETTLED = ANSWERS | {Availability.FAILED, Availability.FAILING, Availability.MISSING}
 
 _T = TypeVar("_T")
 
@@ -152,6 +154,8 @@ class Beside(Generic[_T]):
 def begin(what: object, name: str, flags: Mapping[str, Flag]) -> Running:
     """Starts a server, and returns it once every model is available and the ports are open.
 
+    One that is loaded on demand is available before it is loaded.
+
     Raises ``StatusError`` if a model is not, ``UsageError`` for flags that are wrong, and
     ``TensorFlowNotFoundError``; nothing is left of it then.
     """
@@ -184,7 +188,7 @@ def _start(server: InnerServer) -> None:
         server.manager.wait(lambda now: all(one in _SETTLED for one in now.values()))
     errors = server.manager.errors()
     for model in server.config.models:
-        if server.manager.availability().get(model.name) is not Availability.AVAILABLE:
+        if server.manager.availability().get(model.name) not in ANSWERS:
             raise _unavailable(model, errors.get(model.name))
 
 

@@ -313,7 +313,8 @@ def _asking(running: Running) -> Any:
     except ImportError as error:
         why = str(error).partition(":")[0]
         raise MissingPackageError(f"predict needs numpy ({why}): pip install numpy") from None
-    running.asking = Asking(running.core)
+    is_lazy = running.server.config.lifecycle.lazy_load
+    running.asking = Asking(running.core, running.server.manager.awaken if is_lazy else None)
     return running.asking
 
 

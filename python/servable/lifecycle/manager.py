@@ -145,7 +145,7 @@ class Manager:
             self._allowed.check(models, self._configured, way)
             self._logging.check(models, self._configured, way)
             if self._applied and way is not Way.START:
-                labels.check(models, self._configured, allow_unavailable_labels, way, self._is_available)
+                labels.check(models, self._configured, allow_unavailable_labels, way, self.is_available)
             self._applied = True
             for warning in self._logging.warnings(models):
                 _log.warning("%s", warning)
@@ -170,7 +170,8 @@ class Manager:
             self._core.set_payload_logs(self._logging.logs(models))
             self._source.watch(models)
 
-    def _is_available(self, name: str, version: int) -> bool:
+    def is_available(self, name: str, version: int) -> bool:
+        """True if a version answers, and is not about to be replaced; it may have to be loaded for that."""
         with self._changed:
             known = self._models.by_name.get(name)
             return known is not None and known.stays(version)
@@ -217,6 +218,30 @@ class Manager:
             model = self._models.by_name.get(name)
             if model is not None and self._demand is not None:
                 self._demand.hint(model, self._reconciler)
+
+    def awaken(self, name: str, version: int | None, label: str | None, timeout: float | None) -> None:
+        """Has the version loaded that a question of this process is for, as a request would; waits for that.
+
+        version: None for that of the ``label``, without one for the latest. Does nothing where no load would
+        be waited for. Raises ``StatusError`` if that fails, or takes longer than ``timeout`` seconds.
+        """
+        with self._changed:
+            model = self._models.by_name.get(name)
+            if label is not None:
+                version = self._labels.version(name, label)
+            if model is None or self._demand is None or (label is not None and version is None):
+                return
+            number = self._demand.awaken(model, version, self._reconciler)
+            if number is None:
+                return
+            settled = self._changed.wait_for(
+                lambda: self._models.stopping or number not in model.demanded, timeout
+            )
+            if self._models.stopping:
+                raise StatusError("UNAVAILABLE", "The server is stopping")
+            if not settled:
+                raise StatusError("DEADLINE_EXCEEDED", "Deadline Exceeded")
+            self._demand.check(model, number)
 
     def stays_loaded(self, name: str) -> bool:
         """True if a model makes no room for others, as it is loaded from the beginning and stays."""

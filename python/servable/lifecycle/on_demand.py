@@ -13,6 +13,7 @@ Requests are taken over only as fast as loads have threads, so that the core sti
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Collection
 
@@ -94,6 +95,37 @@ class OnDemand:
         _, until = model.failures.get(version, (0, 0.0))
         if until <= self._models.clock():
             self.demand(model.name, version, reconciler)
+
+    def awaken(self, model: Model, version: int | None, reconciler: Reconciler) -> int | None:
+        """Has a version loaded, or the latest: the one that a request would wait for, if there is one.
+
+        Returns which; ``check`` tells what became of it, once ``settle`` has. Raises the ``StatusError`` of a
+        load that has just failed.
+        """
+        dormant = {
+            number
+            for number, one in model.versions.items()
+            if one.condition.on_demand and one.condition.state is not State.AVAILABLE
+        }
+        number = max(dormant, default=None) if version is None else version
+        if number is None or number not in dormant:
+            return None
+        if number not in model.demanded:
+            _, until = model.failures.get(number, (0, 0.0))
+            if until > self._models.clock():
+                self.check(model, number)
+            self.demand(model.name, number, reconciler)
+        return number
+
+    def check(self, model: Model, version: int) -> None:
+        """Raises the ``StatusError`` of a version that was asked for and could not be loaded."""
+        known = model.versions.get(version)
+        if known is None:
+            raise _gone(model, version)
+        if known.condition.has_failed and known.condition.error is not None:
+            _, until = model.failures.get(version, (0, 0.0))
+            pause = math.ceil(max(0.0, until - self._models.clock()))
+            raise _failed(model.name, version, known.condition.error, pause)
 
     def settle(self, model: Model) -> None:
         """Tells those who wait for versions of a model what became of them."""
