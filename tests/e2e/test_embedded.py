@@ -112,7 +112,7 @@ def test_models_are_loaded_on_demand() -> None:
         assert server.predict([1], "other").tolist() == [2.5]
         for _ in range(2):
             with pytest.raises(
-                UnavailableError, match="unknown_op version 1 could not be loaded: .*not registered"
+                UnavailableError, match=r"unknown_op version 1 could not be loaded: .*not registered"
             ):
                 server.predict([1], "unknown_op")
         with pytest.raises(NotFoundError, match=r"Servable not found for request: Latest\(none\)"):

@@ -14,6 +14,7 @@ from servable.embedded import changing, running
 from servable.errors import StatusError
 from servable.serving.server import Server
 
+EAGER = LifecycleOptions(retries=0)
 LAZY = LifecycleOptions(retries=0, lazy_load=True)
 SECONDS = 10.0
 
@@ -37,7 +38,7 @@ Make = Callable[..., Embedded]
 def make() -> Iterator[Make]:
     made: list[Embedded] = []
 
-    def build(*models: ModelConfig, lifecycle: LifecycleOptions = LifecycleOptions(retries=0)) -> Embedded:
+    def build(*models: ModelConfig, lifecycle: LifecycleOptions = EAGER) -> Embedded:
         made.append(Embedded(models, lifecycle))
         return made[-1]
 

@@ -95,7 +95,7 @@ class Asking:
     def _awake(
         self, model: str, version: int | None, label: str | None, timeout: float | None
     ) -> float | None:
-        """Waits until a version is loaded, as its signatures are in it; returns what is left of ``timeout``."""
+        """Waits until a version is loaded, with its signatures; returns what is left of ``timeout``."""
         assert self._awaken is not None
         until = None if timeout is None else time.monotonic() + timeout
         try:
