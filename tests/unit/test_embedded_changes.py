@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_core import FakeCore
+from fake_core import FakeCore, FakeError
 from test_server import config, model
 
-from servable.config.values import LifecycleOptions, ModelConfig, Specific
+from servable.config.values import Folder, LifecycleOptions, ModelConfig, Specific
 from servable.embedded import changing, running
-from servable.errors import StatusError
+from servable.errors import DataLossError, NotFoundError, StatusError
+from servable.lifecycle.state import State
 from servable.serving.server import Server
 
 EAGER = LifecycleOptions(retries=0)
@@ -20,15 +23,22 @@ SECONDS = 10.0
 
 
 class Embedded:
-    """A server that has started."""
+    """A server that has started. Loads from paths with ``broken`` in them fail."""
 
     def __init__(self, models: tuple[ModelConfig, ...], lifecycle: LifecycleOptions) -> None:
         self.core = FakeCore()
+        self.paths: list[str] = []
+        self.core.on_load = self._on_load
         self.server = Server(config(*models, lifecycle=lifecycle), lambda _: self.core)
         running._start(self.server)
 
-    def loads(self) -> list[tuple[str, int]]:
-        return [(call[1], call[2]) for call in self.core.calls if call[0] == "load"]
+    def _on_load(self, name: str, version: int, path: str, options: object) -> None:
+        self.paths.append(path)
+        if "broken" in path:
+            raise FakeError("DATA_LOSS", "it is broken")
+
+    def apply(self, *models: ModelConfig) -> None:
+        changing.apply(self.server, models, SECONDS)
 
 
 Make = Callable[..., Embedded]
@@ -52,8 +62,61 @@ def test_models_that_are_loaded_on_demand_are_there_at_once(make: Make, tmp_path
     changing.load(embedded.server, model(tmp_path, "n", 1), SECONDS)
     both = ModelConfig("both", str(tmp_path / "both"), policy=Specific((1, 2)))
     model(tmp_path, "both", 1, 2)
-    changing.apply(embedded.server, [both], SECONDS)
-    assert embedded.loads() == []
+    embedded.apply(both)
+    assert embedded.paths == []
     assert embedded.core.state["both", 2] == "START"
     with pytest.raises(StatusError, match="no version was found"):
         changing.load(embedded.server, ModelConfig("none", str(tmp_path / "none")), SECONDS)
+
+
+def at(base: Path, place: str, *versions: int) -> ModelConfig:
+    """Returns the model ``m``, with these versions in a folder ``place``."""
+    return ModelConfig("m", model(base, place, *versions).base_path)
+
+
+def test_the_same_number_at_another_path_is_another_version(make: Make, tmp_path: Path) -> None:
+    one, other = at(tmp_path, "one", 1), at(tmp_path, "other", 1)
+    embedded = make(one)
+    embedded.apply(other)
+    assert embedded.paths == [f"{tmp_path}/one/1", f"{tmp_path}/other/1"]
+    assert ("unload", "m", 1) not in embedded.core.calls
+    embedded.apply(other)
+    assert len(embedded.paths) == 2
+    # The same place, in other words.
+    embedded.apply(replace(other, base_path=f"{tmp_path}/one/../other/"))
+    embedded.apply(replace(other, base_path=f"{tmp_path}/other/1", policy=Folder(1)))
+    assert len({os.path.normpath(path) for path in embedded.paths}) == 2
+
+
+def test_a_path_whose_version_cannot_be_loaded_is_told_and_the_former_one_goes_on(
+    make: Make, tmp_path: Path
+) -> None:
+    one = at(tmp_path, "one", 1)
+    embedded = make(one)
+    for number in (1, 2):
+        broken = at(tmp_path, f"broken{number}", number)
+        with pytest.raises(DataLossError, match=f"model m version {number}: it is broken"):
+            embedded.apply(broken)
+        assert embedded.server.manager.conditions("m")[1].state is State.AVAILABLE
+        embedded.apply(one)
+    with pytest.raises(NotFoundError, match="no version was found in"):
+        embedded.apply(ModelConfig("m", str(tmp_path / "none")))
+    assert embedded.server.manager.conditions("m")[1].state is State.AVAILABLE
+    assert [path for path in embedded.paths if "broken" not in path] == [f"{tmp_path}/one/1"]
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_other_numbers_at_another_path_replace_all_that_was(make: Make, tmp_path: Path, number: int) -> None:
+    embedded = make(at(tmp_path, "one", 3))
+    embedded.apply(at(tmp_path, "other", number))
+    assert embedded.core.state["m", number] == "AVAILABLE"
+    assert embedded.core.state["m", 3] != "AVAILABLE"
+
+
+def test_a_version_that_is_not_loaded_is_loaded_from_where_it_is_then(make: Make, tmp_path: Path) -> None:
+    embedded = make(at(tmp_path, "one", 1), lifecycle=LAZY)
+    embedded.apply(at(tmp_path, "other", 1))
+    embedded.server.manager.awaken("m", None, None, SECONDS)
+    assert embedded.paths == [f"{tmp_path}/other/1"]
+    embedded.apply(ModelConfig("m", str(tmp_path / "one")))
+    assert embedded.paths == [f"{tmp_path}/other/1", f"{tmp_path}/one/1"]

@@ -472,6 +472,20 @@ def test_a_file_that_was_mended_is_tried_by_the_next_request(make: Make) -> None
     setup.wait_available_as(m=Availability.AVAILABLE)
 
 
+def test_a_version_that_sleeps_is_loaded_from_where_it_has_moved(make: Make) -> None:
+    from servable.sources import AspiredVersion
+
+    setup = make("m")
+    paths: list[str] = []
+    setup.core.on_load = lambda name, version, path, options: paths.append(path)
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.manager.aspire("m", (AspiredVersion(1, "/elsewhere/1"),))
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1)
+    assert paths == ["/elsewhere/1"]
+
+
 def test_an_error_that_is_none_of_the_core_s_is_told_as_well(make: Make) -> None:
     setup = make("m")
 

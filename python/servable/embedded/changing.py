@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from servable.config.values import ModelConfig, Specific
+from servable.embedded import moving
 from servable.embedded.running import ANSWERS
 from servable.errors import StatusError, status_error
 from servable.lifecycle.availability import Availability
@@ -48,13 +49,18 @@ def unload(server: Server, name: str, seconds: float) -> bool:
 def apply(server: Server, models: Sequence[ModelConfig], seconds: float) -> None:
     """Serves exactly these models from now on; returns once they are available, and the others unloaded.
 
-    Of a model that is served already, the versions that were stay until the new ones are there. Raises
+    Of a model that is served already, the versions that were stay until the new ones are there. Where its
+    path is another one, what is there is loaded, also under the number of a version that was served. Raises
     ``StatusError`` for what is refused, with nothing changed, and for a model that does not become available,
     which is tried again as any other.
     """
     manager, until = server.manager, time.monotonic() + seconds
-    gone = {model.name for model in manager.configured()} - {model.name for model in models}
+    before = {model.name: model.base_path for model in manager.configured()}
+    gone = before.keys() - {model.name for model in models}
     manager.change(lambda _: tuple(models), allow_unavailable_labels=True)
+    for model in models:
+        if before.get(model.name, model.base_path) != model.base_path:
+            moving.follow(server, model, until)
     _wait(server, models, until)
     for name in gone:
         manager.wait_for_withdrawal(name, max(0.0, until - time.monotonic()))

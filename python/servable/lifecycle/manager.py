@@ -20,6 +20,7 @@ from servable.config.values import LifecycleOptions, LoadOptions, ModelConfig, c
 from servable.errors import StatusError
 from servable.lifecycle import labels
 from servable.lifecycle.availability import Availability
+from servable.lifecycle.condition import Condition
 from servable.lifecycle.interfaces import CancellableCore, Listener
 from servable.lifecycle.label_table import LabelTable
 from servable.lifecycle.loading import Loader
@@ -158,7 +159,8 @@ class Manager:
                 for model in models:
                     known = self._models.known(model.name)
                     # A finding that nothing is there holds only for the place searched.
-                    known.missing &= before.get(model.name) == (model.base_path, model.policy)
+                    is_same = before.get(model.name) == (model.base_path, model.policy)
+                    known.missing, known.unreadable = known.missing and is_same, known.unreadable and is_same
                     self._availability[model.name] = known.availability()
                 for name in gone:
                     del self._availability[name]
@@ -277,14 +279,14 @@ class Manager:
         """See ``Receiver``."""
         with self._changed:
             known = self._models.known(model)
-            known.wanted, known.missing = versions, not versions
+            known.wanted, known.missing, known.unreadable = versions, not versions, False
             self._models.touch(model)
 
     def missing(self, model: str) -> None:
         """See ``Receiver``."""
         with self._changed:
             known = self._models.known(model)
-            known.missing = not known.wanted
+            known.missing, known.unreadable = not known.wanted, True
             self._models.touch(model)
 
     # ---- queries and waiting
@@ -304,6 +306,24 @@ class Manager:
                     if error is not None:
                         failed[model.name] = (number, error)
             return failed
+
+    def announced(self, name: str) -> tuple[AspiredVersion, ...] | None:
+        """Returns the versions that are wanted of a model; None if nothing was said of its present place yet.
+
+        There are none where that cannot be read, whatever still serves. Just after a change of the place, it
+        may be the announcement for the former one.
+        """
+        with self._changed:
+            model = self._models.by_name.get(name)
+            if model is None:
+                return None
+            return () if model.unreadable or model.missing else model.wanted or None
+
+    def conditions(self, name: str) -> dict[int, Condition]:
+        """Returns the present conditions of a model's versions."""
+        with self._changed:
+            model = self._models.by_name.get(name)
+            return {} if model is None else model.conditions()
 
     def failure(self, name: str, version: int) -> tuple[str, StatusError] | None:
         """Returns from where the last load of a version was tried, and why it failed; None if it did not."""

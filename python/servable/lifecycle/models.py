@@ -26,13 +26,15 @@ class Version:
 class Model:
     """One model.
 
-    wanted: the last announcement; None before the first. demanded: versions that somebody waits for.
+    wanted: the last announcement; None before the first. missing: nothing was found where the model is now;
+    unreadable: nor could that be read. demanded: versions that somebody waits for.
     failures: of versions that are loaded on demand: how many in a row, and when requests try again.
     """
 
     name: str
     wanted: tuple[AspiredVersion, ...] | None = None
     missing: bool = False
+    unreadable: bool = False
     versions: dict[int, Version] = field(default_factory=dict)
     demanded: set[int] = field(default_factory=set)
     failures: dict[int, tuple[int, float]] = field(default_factory=dict)
