@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fake_core import FakeCore, FakeError
@@ -13,7 +15,8 @@ from test_server import config, model
 
 from servable.config.values import Folder, LifecycleOptions, ModelConfig, Specific
 from servable.embedded import changing, running
-from servable.errors import DataLossError, NotFoundError, StatusError
+from servable.embedded.server import _only
+from servable.errors import DataLossError, InvalidArgumentError, NotFoundError, StatusError
 from servable.lifecycle.state import State
 from servable.serving.server import Server
 
@@ -67,6 +70,21 @@ def test_models_that_are_loaded_on_demand_are_there_at_once(make: Make, tmp_path
     assert embedded.core.state["both", 2] == "START"
     with pytest.raises(StatusError, match="no version was found"):
         changing.load(embedded.server, ModelConfig("none", str(tmp_path / "none")), SECONDS)
+
+
+def test_the_only_model_is_the_one_that_is_served_now(make: Make, tmp_path: Path) -> None:
+    embedded = make(model(tmp_path, "m", 1))
+    now: Any = SimpleNamespace(server=embedded.server)
+    assert _only(now) == "m"
+    embedded.apply(model(tmp_path, "n", 1))
+    assert _only(now) == "n"
+    changing.load(embedded.server, ModelConfig("m", str(tmp_path / "m")), SECONDS)
+    with pytest.raises(InvalidArgumentError, match="there are several models") as several:
+        _only(now)
+    assert several.value.hint == "give model=, one of n, m"
+    embedded.apply()
+    with pytest.raises(InvalidArgumentError, match="there is no model"):
+        _only(now)
 
 
 def at(base: Path, place: str, *versions: int) -> ModelConfig:

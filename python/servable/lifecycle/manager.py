@@ -180,8 +180,8 @@ class Manager:
 
     def configured(self) -> tuple[ModelConfig, ...]:
         """Returns the models followed now."""
-        with self._changed:
-            return self._configured
+        # No lock, as the tuple is only replaced: every question to an embedded server may ask.
+        return self._configured
 
     def reload(self, name: str, timeout: float, gives_up: GivesUp = _never) -> bool:
         """Reloads the serving versions of ``name`` from their files, and retries failed versions.
