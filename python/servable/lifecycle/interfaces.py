@@ -98,7 +98,10 @@ class Core(DemandCore, Protocol):
 
 
 class CancellableCore(Core, Protocol):
-    """A core whose loads can be ended early."""
+    """A core whose loads can be ended early, and which has their files fetched where they are not here."""
+
+    def bring(self, name: str, version: int, path: str) -> None:
+        """Returns once the files of a version are at ``path``. Raises ``StatusError``; part of a load."""
 
     def cancel(self, name: str, version: int) -> None:
         """Ends the load of a version that is not wanted any more, if it can: it raises ``CancelledError``.

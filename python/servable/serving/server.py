@@ -44,14 +44,14 @@ from servable.serving.main_thread import Bell, Outcome
 from servable.serving.models_dir import ModelsDir
 from servable.serving.report import StartReport
 from servable.serving.surroundings import Surroundings
-from servable.sources import Source
 from servable.sources.discovery import discovery_at
 from servable.sources.filesystem import FilesystemSource
-from servable.sources.routing import RoutedSource
+from servable.sources.routing import RemoteSource, RoutedSource
 
 if TYPE_CHECKING:
     from servable import _core
     from servable.admin.http import AdminServer
+    from servable.sources.listing import Listing
 
 _log = logging.getLogger("servable.server")
 
@@ -120,10 +120,11 @@ class Server:
         else:
             self._core = make_core(config.core)
         core = self._core
+        self._listing = self._listing_of_bucket()
         source = RoutedSource(FilesystemSource(config.poll_seconds), self._remote_source)
         inventory = Inventory(self.report)
         self._room = self._memory_budget(core) if config.lifecycle.memory_budget else None
-        self._preparing = PreparingCore(core, self._conversion, self._room)
+        self._preparing = PreparingCore(core, self._conversion, self._room, source)
         self.manager = Manager(self._preparing, source, inventory, config.load, config.lifecycle)
         self._models_dir = self._folder_of_models() if config.models_dir else None
         self._model_control = ModelControl(self.manager)
@@ -516,11 +517,25 @@ class Server:
         while not self._ended.wait(self.config.config_poll_seconds):
             self._reload_if_changed()
 
-    def _remote_source(self) -> Source:
-        from servable.sources.remote import RemoteSource
+    def _remote_source(self) -> RemoteSource:
+        from servable.sources import remote
 
-        folder = cache_dir(self.config.cache_dir, os.environ)
-        return RemoteSource(self.config.remote_poll_seconds, folder, self.config.max_archive_bytes)
+        config, folder = self.config, cache_dir(self.config.cache_dir, os.environ)
+        return remote.RemoteSource(
+            config.remote_poll_seconds,
+            folder,
+            config.max_archive_bytes,
+            on_demand=config.lifecycle.lazy_load,
+            listing=self._listing,
+        )
+
+    def _listing_of_bucket(self) -> Listing | None:
+        """Returns what is to be told of the models of ``--models_dir``, if they are fetched one by one."""
+        if not (self.config.lifecycle.lazy_load and is_remote(self.config.models_dir)):
+            return None
+        from servable.sources.listing import Listing
+
+        return Listing()
 
     def _memory_budget(self, core: Core) -> MemoryBudget:
         budget = self.config.lifecycle.memory_budget
@@ -529,7 +544,7 @@ class Server:
     def _folder_of_models(self) -> ModelsDir:
         place = self.config.models_dir
         poll_seconds = self.config.remote_poll_seconds if is_remote(place) else self.config.poll_seconds
-        return ModelsDir(place, discovery_at(place), self.manager, poll_seconds)
+        return ModelsDir(place, discovery_at(place, self._listing), self.manager, poll_seconds)
 
     def _conversion(self) -> Preparation:
         from servable.sources.conversion import Conversion
