@@ -116,8 +116,8 @@ def test_a_bucket_is_listed_as_each_of_its_models_would_be(tmp_path: Path) -> No
     from servable.sources.store import FsspecStore
 
     bucket = f"memory://{tmp_path.name}-{os.getpid()}/models"
-    files = ("a/1/saved_model.pb", "a/1/variables/variables.index", "a/2/saved_model.pb", "b/model.onnx", "c/x")
-    for file in files:
+    versions = ("a/1/saved_model.pb", "a/1/variables/variables.index", "a/2/saved_model.pb")
+    for file in (*versions, "b/model.onnx", "c/x"):
         fsspec.filesystem("memory").pipe(f"{bucket}/{file}", file.encode())
     listing, changed = Listing(), list[str]()
     listing.followed_by(changed.extend)

@@ -286,6 +286,6 @@ def test_what_was_announced_and_changed_since_is_said(lazy: Lazy) -> None:
     lazy.start("m0")
     lazy.announced("m0", 1)
     gone = AspiredVersion(1, str(lazy.cache / "m0-0" / "1-0123456789abcdef"))
-    with pytest.raises(StatusError, match="is not in .* any more") as refused:
+    with pytest.raises(StatusError, match=r"is not in .* any more") as refused:
         lazy.source.bring(lazy.load("m0", 1, gone.path))
     assert refused.value.code == "UNAVAILABLE"

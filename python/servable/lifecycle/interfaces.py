@@ -51,9 +51,10 @@ class DemandCore(Protocol):
         """Ends all waiting, present and future."""
 
     def uses(self) -> Sequence[tuple[str, int, float, int, int]]:
-        """Returns (name, version, seconds since its last run, tenths of a second with a run, growth), if loaded.
+        """Of each loaded version: (name, version, seconds since its last run, uses, growth).
 
-        The growth is what it has taken of the memory since its load, in bytes.
+        The uses are the tenths of a second that had a run. The growth is what it has taken of the memory
+        since its load, in bytes.
         """
 
     def rest(self, name: str, version: int) -> bool:

@@ -184,7 +184,7 @@ class Cache:
             self._let_go(place)
 
     def copies(self) -> Iterator[tuple[float, int, str]]:
-        """Returns the complete versions that are not claimed: when each was used last, its bytes, its folder."""
+        """Of each version that is not claimed: when it was used last, its bytes, its folder."""
         for place in self._places() - set(self._claimed):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 with open(f"{place}.json", encoding="utf-8") as file:

@@ -81,7 +81,7 @@ class FolderDiscovery:
 
 
 class BucketDiscovery:
-    """An object store that fsspec knows. A look tells ``listing`` what it has found, if somebody follows that."""
+    """An object store that fsspec knows. listing: is told what a look has found, if somebody follows that."""
 
     def __init__(self, uri: str, listing: Listing | None = None) -> None:
         self._uri = uri.rstrip("/")
