@@ -149,7 +149,7 @@ def test_models_are_fetched_when_they_are_asked_for(bucket: Bucket, tmp_path: Pa
         await_versions(served, "m4", 2)
         served.wait_for_line("loaded m3 version 2")
         assert on_disk(cache) == ["m3"]
-        # Files that are missing when they are fetched fail the request, and the one after they are back does not.
+        # A file that is missing when it is fetched fails the request, and not the one after it is back.
         bucket.remove("m5", "1/saved_model.pb")
         refused = predict(served, "m5", {"instances": [2.0]})
         assert refused.status == 503 and "Model m5 version 1 could not be loaded: " in refused.error

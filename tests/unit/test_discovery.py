@@ -159,6 +159,20 @@ def test_what_is_new_is_added_and_what_is_gone_removed(caplog: pytest.LogCapture
     assert "can be read again" in caplog.text
 
 
+def test_a_place_that_cannot_be_meant_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    place = Place()
+    models = ModelsDir("/models", place, Manager(FakeCore(), HandSource(), Events()), 1.0)
+    for names, said in (((), "no models in /models"), (("1", "2"), "called 1, 2: is it a model by itself")):
+        place.has(*names)
+        models.apply()
+        models.apply()
+        assert caplog.text.count(said) == 1
+    caplog.clear()
+    place.has("1", "m")
+    models.apply()
+    assert caplog.text == ""
+
+
 def test_the_flag_names_a_folder_or_a_uri(tmp_path: Path) -> None:
     from servable.config.model_paths import folder_of_models
 

@@ -26,9 +26,10 @@ from servable.admin.changes import Changes
 from servable.admin.interfaces import Core as AdminCore
 from servable.admin.model_control import ModelControl
 from servable.admin.operations import Management
+from servable.config import memory_limit
 from servable.config.base_paths import Way
 from servable.config.model_paths import cache_dir, is_remote
-from servable.config.residence import unknown_pins
+from servable.config.residence import too_large, unknown_pins
 from servable.config.values import CoreOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
@@ -343,10 +344,18 @@ class Server:
         elif not (self._takes_hangup() and self._reread_in_time()):
             self.manager.apply(self.config.models)
         self._begun.set()
-        pins, models = self.config.lifecycle.pinned_models, self.manager.availability()
-        changes = bool(self.config.models_dir or self.config.model_config_file or self.config.admin)
-        if unknown := unknown_pins(pins, models, more_may_come=changes):
-            _log.warning("%s", unknown)
+        self._warn_of_residence()
+
+    def _warn_of_residence(self) -> None:
+        """Logs what cannot be meant of models that are loaded on demand."""
+        config, lifecycle = self.config, self.config.lifecycle
+        more_may_come = bool(config.models_dir or config.model_config_file or config.admin)
+        for warning in (
+            unknown_pins(lifecycle.pinned_models, self.manager.availability(), more_may_come),
+            too_large(lifecycle.memory_budget, memory_limit.limit()) if lifecycle.memory_budget else "",
+        ):
+            if warning:
+                _log.warning("%s", warning)
 
     def _reread_in_time(self) -> bool:
         try:
