@@ -9,6 +9,7 @@ tenth, so that many servers do not ask at once. The cache of a removed model is 
 Where models are loaded on demand there may be many: a few threads look at all of them, and a version is
 fetched when it is about to be loaded (``bring``). Archives have a thread each even then, as nothing is known
 of one that was not fetched. Where there is no room on the disk, the versions that were needed longest ago go.
+A store that fails slowly is not asked for each of its models (``outages.py``).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from servable.sources import Receiver, VersionLoad
 from servable.sources.archive import is_archive
 from servable.sources.cache import Cache, free_bytes
 from servable.sources.listing import ListedStore, Listing
+from servable.sources.outages import Outages
 from servable.sources.polls import Polls
 from servable.sources.remote_model import Copy, RemoteModel
 from servable.sources.store import Store, open_store
@@ -72,6 +74,7 @@ class RemoteSource:
         self._on_demand = on_demand
         self._listing = listing
         self._polls = Polls(LOOKS_AT_ONCE, "remote")
+        self._outages = Outages()
         self._lock = threading.Lock()
         self._followers: dict[str, _Follower] = {}
         self._receiver: Receiver | None = None
@@ -112,9 +115,9 @@ class RemoteSource:
         listing = self._listing
         if listing is not None and listing.of(path) is not None:
             listed = ListedStore(partial(listing.of, path), opened)
-            model = RemoteModel(config, cache, receiver, lambda: listed, on_demand=True)
+            model = RemoteModel(config, cache, receiver, lambda: listed, self._outages)
             return _AmongOthers(model, self._polls, lambda _: None, poll_seconds, self._is_followed)
-        model = RemoteModel(config, cache, receiver, opened, on_demand=True)
+        model = RemoteModel(config, cache, receiver, opened, self._outages)
         return _AmongOthers(model, self._polls, self._pause, poll_seconds, self._is_followed)
 
     def _pause(self, failures: int) -> float | None:

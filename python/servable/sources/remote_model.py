@@ -18,6 +18,7 @@ from servable.errors import StatusError
 from servable.sources import AspiredVersion, Receiver, VersionLoad
 from servable.sources.cache import Cache, RemoteFile, version_at
 from servable.sources.filesystem import choose
+from servable.sources.outages import Outages
 from servable.sources.store import Files, Store
 
 _log = logging.getLogger("servable.remote")
@@ -48,7 +49,8 @@ class _Offer(NamedTuple):
 class RemoteModel:
     """A model and its versions. ``look``, ``failed`` and ``poll`` are called by one thread at a time.
 
-    open_store: opens its store, once. on_demand: versions are fetched by ``bring``.
+    open_store: opens its store, once. outages: of the stores of many models, whose versions are fetched by
+    ``bring``; None: they are fetched first.
     """
 
     def __init__(
@@ -57,13 +59,14 @@ class RemoteModel:
         cache: Cache,
         receiver: Receiver,
         open_store: Callable[[], Store],
-        on_demand: bool = False,
+        outages: Outages | None = None,
     ) -> None:
         self._model = model
         self._cache = cache
         self._receiver = receiver
         self._open_store = open_store
-        self._on_demand = on_demand
+        self._on_demand = outages is not None
+        self._outages = outages or Outages(counts=False)
         self._stopped = threading.Event()
         self._speaking = threading.Lock()
         # The cache is not thread-safe.
@@ -109,9 +112,13 @@ class RemoteModel:
 
     def poll(self) -> int:
         """Looks once. Returns how many looks in a row have failed."""
+        begun = self._outages.now()
         try:
+            if (away := self._outages.of(self._model.base_path)) is not None:
+                raise away
             self.look()
         except Exception as error:  # stores raise what they like; only this model is affected
+            self._outages.failed(self._model.base_path, error, begun)
             self._failures += 1
             self._failed(error)
         else:
@@ -270,6 +277,8 @@ class RemoteModel:
                 f"version {version_at(place)[0]} is not in {self._cache.folder} any more, and "
                 f"{self._model.base_path} has not been read since the server started, or has another one now",
             )
+        if (away := self._outages.of(self._model.base_path)) is not None:
+            raise away
         self._cache.prepare()
         with self._cache.turn(place, stopped):
             if not self._cache.claim(place):  # fetched by another process meanwhile
@@ -278,13 +287,23 @@ class RemoteModel:
     def _read(self, offer: _Offer, place: str, stopped: threading.Event) -> None:
         name, store = self._model.name, self._opened()
         _log.info("fetching %s version %d from %s", name, offer.version, self._model.base_path)
-        self._cache.fetch(
-            offer.version,
-            offer.files,
-            lambda file: store.read(offer.lies_at, file),
-            stopped,
-            lambda file, path: store.link(offer.lies_at, file, path),
-        )
+        begun, has_begun = self._outages.now(), False
+
+        def read(file: RemoteFile) -> Iterator[bytes]:
+            nonlocal has_begun
+            for piece in store.read(offer.lies_at, file):
+                has_begun = True
+                yield piece
+
+        def link(file: RemoteFile, path: str) -> bool:
+            return store.link(offer.lies_at, file, path)
+
+        try:
+            self._cache.fetch(offer.version, offer.files, read, stopped, link)
+        except Exception as error:
+            if not (has_begun or stopped.is_set()):
+                self._outages.failed(self._model.base_path, error.__cause__ or error, begun)
+            raise
         _log.info("fetched %s version %d into %s", name, offer.version, place)
 
     def let_go(self, version: int) -> None:
