@@ -5,7 +5,7 @@ under traffic that asks few of them often and most of them rarely.
     python benches/many_models.py traffic [--models 1000] [--rooms 0.1 0.3 1.0] [--requests 5000]
 
 ``start``: time until a server knows all models of a folder, on the clock and of the CPU, and the memory of
-each while none is loaded. ``--store``: as of a bucket, by fsspec's store of local files (links to the files of
+each while none is loaded. ``--store``: as of a bucket, by fsspec's store of local files (links to those of
 the model): listed whole, and nothing fetched.
 ``traffic``: requests by Zipf's law over REST, one client after another's answer, within budgets for a share
 of all models: the share of requests whose model was loaded, and how long requests took. Prints Markdown,
@@ -38,10 +38,14 @@ RUNS = 3
 
 def folder_of(models: int, folder: Path, store: bool = False) -> Path:
     """Makes a folder of models. store: for a store of files, which has no links to folders."""
+    first = folder.parent / f"{folder.name}, the model"
+    if store:
+        shutil.copytree(MODEL, first)
     for number in range(models):
         model = folder / f"m{number:05}"
         if store:
-            shutil.copytree(MODEL, model, copy_function=os.link)
+            # Links do not lead from one disk to another.
+            shutil.copytree(first, model, copy_function=os.link)
         else:
             model.symlink_to(MODEL, target_is_directory=True)
     return folder
