@@ -129,6 +129,7 @@ class Management:
                 "available_since": known.since,
                 "file_bytes": known.bytes,
                 "memory_bytes_estimate": known.memory_bytes,
+                # In place of the estimate, too.
                 **_measured(known.taken, grown.get((name, version), 0)),
                 "runs_in": known.placement,
                 "engines": self._engines(name, version) if state == "AVAILABLE" else {},
@@ -328,7 +329,11 @@ class Management:
 
 
 def _measured(taken: int | None, grown: int) -> Fields:
-    return {} if taken is None else {"memory_bytes_measured": max(0, taken + grown)}
+    """Returns what a version has taken of the memory, if that was measured."""
+    if taken is None:
+        return {}
+    measured = max(0, taken + grown)
+    return {"memory_bytes_estimate": measured, "memory_bytes_measured": measured}
 
 
 def _count(limits: Mapping[str, Any], name: str, default: int) -> int:
