@@ -79,6 +79,18 @@ def test_a_model_whose_traffic_is_spread_is_loaded_from_the_beginning_and_does_n
     assert not setup.manager.rest("m", 1)
 
 
+def test_versions_that_were_put_off_are_loaded_once_traffic_is_spread_over_them(make: Make) -> None:
+    setup = make()
+    plain = ModelConfig("m", "/models/m", policy=Latest(3))
+    setup.manager.apply([plain])
+    setup.aspire("m", 1, 2, 3)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    assert loads(setup) == []
+    setup.manager.apply([replace(plain, traffic=Traffic(shares=(TrafficShare("2", 5.0),)))])
+    setup.core.wait_for(*(("m", version, "AVAILABLE") for version in (1, 2, 3)))
+    assert not any(setup.manager.rest("m", version) for version in (1, 2, 3))
+
+
 def test_a_model_is_pinned_by_its_configuration_as_well(make: Make) -> None:
     setup = make()
     m, n = ModelConfig("m", "/models/m", pinned=True), ModelConfig("n", "/models/n", policy=Latest(2))
