@@ -265,6 +265,9 @@ def test_the_command_says_what_a_config_file_does() -> None:
         ["canary"],
         ["=5"],
         ["canary=much"],
+        ["canary=nan%"],
+        ["canary=inf"],
+        ["canary=1e400%"],
         ["--header", "x-canary=1"],
         ["--header", "x-canary:canary"],
         ["--shadow", "canary"],
@@ -274,6 +277,13 @@ def test_the_command_says_what_a_config_file_does() -> None:
 def test_the_command_refuses_what_it_does_not_understand(arguments: list[str]) -> None:
     with pytest.raises(ValueError, match=r"expected|need"):
         asked(*arguments)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "much", ""])
+def test_the_command_refuses_what_is_no_number(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        asked("canary=5", "--max_p99", number)
+    assert f"expected a number, got {number!r}" in capsys.readouterr().err
 
 
 def test_what_has_become_of_it_is_told() -> None:

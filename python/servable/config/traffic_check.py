@@ -155,7 +155,10 @@ def _check_policy(model: ModelConfig, traffic: Traffic) -> None:
     """Refuses a version policy that does not keep every version loaded that is named."""
     named = {_number(target, model) for target in traffic.targets()}
     policy, needed = model.policy, len(named) + (not traffic.default_to)
-    every = "model_version_policy { all {} }, or specific { versions: … }"
+    every = (
+        "model_version_policy { all {} }, or specific { versions: … }; of a running server: "
+        f"servable load {model.name} PATH --versions=all"
+    )
     if isinstance(policy, Latest) and max(1, policy.count) < needed:
         raise invalid_argument(
             f"it needs {needed} versions at once, and the version policy keeps the latest "
