@@ -83,12 +83,8 @@ def _rule_arguments(parser: argparse.ArgumentParser) -> None:
         "--key", metavar="HEADER", default="", help="the same value of this header has the same target"
     )
     parser.add_argument("--shadow", metavar="TARGET=PERCENT", help="gets copies, whose answers are compared")
-    parser.add_argument(
-        "--tolerance", type=_given_number, help="difference of numbers that it may have (1e-5)"
-    )
-    parser.add_argument(
-        "--shadow_timeout", type=_given_number, metavar="SECONDS", help="for its answers (10)"
-    )
+    parser.add_argument("--tolerance", type=_as_number, help="difference of numbers that it may have (1e-5)")
+    parser.add_argument("--shadow_timeout", type=_as_number, metavar="SECONDS", help="for its answers (10)")
     group = parser.add_argument_group("what has a target rolled back")
     for name, unit, said in (
         ("max_errors", "PERCENT", "more of its requests fail"),
@@ -98,7 +94,7 @@ def _rule_arguments(parser: argparse.ArgumentParser) -> None:
         ("window", "SECONDS", "in this time (60)"),
         ("for", "SECONDS", "all of this time (10)"),
     ):
-        group.add_argument(f"--{name}", type=_given_number, metavar=unit, help=said)
+        group.add_argument(f"--{name}", type=_as_number, metavar=unit, help=said)
     group.add_argument("--min_requests", type=int, metavar="N", help="once there were so many (100)")
     group.add_argument("--count_client_errors", action="store_true", help="also errors by a client's fault")
 
@@ -110,7 +106,7 @@ def _number(text: str) -> float:
     return number
 
 
-def _given_number(text: str) -> float:
+def _as_number(text: str) -> float:
     try:
         return _number(text)
     except ValueError:
