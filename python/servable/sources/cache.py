@@ -45,7 +45,7 @@ _FETCHING = ".fetching-"
 _PLACE = re.compile(r"(\d+)-([0-9a-f]{16})")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RemoteFile:
     """One file of a version: path below the version, size in bytes, and the store's data on the content.
 

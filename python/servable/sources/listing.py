@@ -33,9 +33,12 @@ class Listing:
     def replace(self, models: dict[str, Versions]) -> None:
         """Takes over what the bucket holds now."""
         with self._lock:
-            before, self._models = self._models, models
-        # Who is gone is not served any more, as soon as the manager has been told.
-        self._follow([path for path, versions in models.items() if before.get(path, versions) != versions])
+            before = self._models
+            # What is the same is kept once.
+            same = {path: one for path, one in before.items() if models.get(path) == one}
+            self._models = {**models, **same}
+        # Who is new or gone follows from the configuration.
+        self._follow([path for path in models if path in before and path not in same])
 
     def of(self, base_path: str) -> Versions | None:
         """Returns the versions of a model; None for one that is not in the bucket."""
