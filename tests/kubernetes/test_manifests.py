@@ -114,7 +114,7 @@ def test_the_base_is_what_the_chart_makes() -> None:
         (["model.persistentVolumeClaim.claimName="], "no model"),
         (["tls.clientCA.existingSecret=ca"], "tls.clientCA needs tls.existingSecret"),
         (["tls.existingSecret=t", "probes.protocol=grpc"], "know no TLS"),
-        (["flags.admin-token=x"], "SERVABLE_ADMIN_TOKEN"),
+        (["flags.admin_token=x"], "SERVABLE_ADMIN_TOKEN"),
         ([*CLIENT_CERTIFICATES], "serviceMonitor.clientCertificateSecret"),
     ],
 )

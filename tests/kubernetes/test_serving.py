@@ -109,6 +109,7 @@ def test_a_new_version_is_served_without_a_new_pod(served: Release, models: Mode
             assert until(lambda url=url: "AVAILABLE" in requests.get(url, timeout=10).text)
         answered = counts.answered
         assert until(lambda: counts.answered > answered + 100)
+    print("new version:", counts)
     assert counts.failed == {} and counts.retried == 0
     assert set(served.ready_pods()) == before
 
@@ -169,6 +170,7 @@ def test_the_budget_allows_one_eviction_at_a_time(served: Release) -> None:
             evict(second)
         assert refused.value.status == 429
         assert until(lambda: len(served.ready_pods()) == 2 and first not in served.ready_pods())
+    print("evicted:", counts)
     assert counts.failed == {} and counts.retried == 0
 
 
@@ -188,6 +190,7 @@ def test_the_config_changes_without_a_new_pod(served: Release) -> None:
         for host, port in hosts:
             url = f"http://{host}:{port}/v1/models/half_plus_two/labels/stable:predict"
             assert until(lambda url=url: requests.post(url, json=HALF, timeout=10).status_code == 200)
+    print("config:", counts)
     assert counts.failed == {} and counts.retried == 0
     assert set(served.ready_pods()) == before
 

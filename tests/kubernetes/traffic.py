@@ -69,7 +69,7 @@ class Counts:
     tries: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     pods: Counter[str] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, pod: str, tries: int, failure: str) -> None:
         """Counts a request."""
