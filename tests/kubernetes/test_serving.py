@@ -116,7 +116,7 @@ def test_a_new_version_is_served_without_a_new_pod(served: Release, models: Mode
 
 def test_an_upgrade_that_cannot_start_takes_nothing_away(served: Release) -> None:
     before = set(served.ready_pods())
-    wrong = ("--reuse-values", "--set", "flags.no_such_flag=1", "--atomic", "--timeout", "10s")
+    wrong = ("--reuse-values", "--set", "flags.no_such_flag=1", "--atomic", "--timeout", "20s")
     with asking(served.service(), PREDICT, HALF) as counts:
         with pytest.raises(AssertionError, match="rolled back"):
             served.plane.helm("upgrade", served.name, str(CHART), "-n", served.namespace, *wrong)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the tools of `make test-kubernetes` into build/kubernetes/bin, at the versions of tools/*/go.mod: helm, kustomize,
 # kubeconform, kwok, and a control plane. Needs Go 1.26, and of each only what is missing is built. The first time that
-# takes some ten minutes on two cores, 6 GB of disk in Go's caches, and 4 GB of memory.
+# takes a quarter of an hour on two cores, 7 GB of disk in Go's caches, and 4 GB of memory.
 # Arguments: the tools to build; without any, all.
 set -euo pipefail
 cd "$(dirname "$0")"
