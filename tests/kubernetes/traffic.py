@@ -114,8 +114,8 @@ class Clients:
 
     def _once(self, open_ones: dict[tuple[str, int], http.client.HTTPConnection]) -> None:
         failure, pod, tries = "no pod is ready", "", 0
-        until = time.monotonic() + PATIENCE_SECONDS
-        while failure and time.monotonic() < until:
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while failure and time.monotonic() < give_up:
             if tries:
                 time.sleep(PAUSE_SECONDS * 2 ** (tries - 1))
             tries += 1
