@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from hypothesis import given, settings, strategies as st
 
 from servable.cli import main
 from servable.errors import MissingPackageError, UsageError
+from servable.ray.cluster_address import checked, try_to_reach
 from servable.ray.configuration import Application, Configuration, read, read_file
 from servable.ray.models import Model
+from servable.ray.yaml_text import parse
 
 WHOLE = """
 address: ray://head:10001
@@ -96,7 +99,12 @@ def one(**given: Any) -> str:
     ("text", "error"),
     [
         ("", "expected a mapping with applications, got None"),
-        ("a: [", "not YAML: "),
+        ("a: [", "not YAML: line 1, column 5: while parsing a flow node"),
+        ("\tapplications: []", "not YAML: line 1, column 1: while scanning for the next token"),
+        (f"{one()}\n{one()}", "not YAML: line 2, column 1: the key 'applications' is there twice"),
+        ("applications: [{models: {m: /a, m: /b}}]", "column 33: the key 'm' is there twice"),
+        ("? [1]\n: 2", "not YAML: line 1, column 3: while constructing a mapping, found unhashable key"),
+        ("a: 2026-13-45", "not YAML: month must be in 1..12"),
         ("[1]", "expected a mapping with applications, got [1]"),
         ("aplications: []", "the file: unknown key 'aplications'; did you mean applications?"),
         ("applications: []", "applications: expected a list of applications, got []"),
@@ -113,9 +121,12 @@ def one(**given: Any) -> str:
         (one(replicas=0), "applications[0].replicas: expected a whole number, 1 or more, got 0"),
         (one(replicas="many"), "applications[0].replicas: expected a number, or a mapping with min and max"),
         (one(replicas={"mni": 1}), "applications[0].replicas: unknown key 'mni'; did you mean min?"),
-        (one(replicas={"min": 3, "max": 2}), "applications[0].replicas: min is above max"),
+        (one(replicas={"min": 3, "max": 2}), "replicas: min has to be max at most, got min: 3, max: 2"),
+        (one(replicas={"min": 3}), "replicas: min has to be max at most, got min: 3, max: 1 (1 if not said)"),
+        (one(replicas={"max": 2, "initial": 3}), "applications[0].replicas.initial: expected 1 to 2, got 3"),
         (one(replicas={"max": 0}), "applications[0].replicas.max: expected a whole number, 1 or more, got 0"),
         (one(replicas={"max": 2, "target": 0}), "applications[0].replicas.target: expected more than 0"),
+        (one(max_queued_requests=0), "max_queued_requests: expected 1 or more, or -1 for no limit, got 0"),
         (one(cpus="two"), "applications[0].cpus: expected a number, 0 or more, got 'two'"),
         (one(memory="2 XB"), "applications[0].memory: expected bytes or a size such as 2GiB, got '2 XB'"),
         (one(health_check={"every": 1}), "applications[0].health_check: unknown key 'every'"),
@@ -127,6 +138,10 @@ def one(**given: Any) -> str:
         ("http: {host: 1}\n" + one(), "http.host: expected text, got 1"),
         ("grpc: {prt: 1}\n" + one(), "grpc: unknown key 'prt'; did you mean port?"),
         ("grpc: true\n" + one(), "grpc.port: expected a port, 1 to 65535, got True"),
+        ("address: 5\n" + one(), "address: expected text, got 5"),
+        ("address: head\n" + one(), "address: expected HOST:PORT of a head, ray://HOST:PORT, auto, or local"),
+        ("address: head:99999\n" + one(), "address: expected HOST:PORT of a head"),
+        ("address: ray://head\n" + one(), "address: expected HOST:PORT of a head"),
         ("proxies: all\n" + one(), "proxies: expected one of every_node, head_only, disabled, got 'all'"),
         ("applications: [{models: /a}, {models: /b, route: /b}]", "names have to differ, got default"),
         ("applications: [{models: /a}, {models: /b, name: b}]", "routes have to differ, got /"),
@@ -195,3 +210,42 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
             servable.ray.deployment("/m", **wrong)
     with pytest.raises(UsageError, match="multiplexed=8"):
         servable.ray.deployment("/m/{model}")
+
+
+def test_merged_keys_are_none_that_are_there_twice() -> None:
+    text = "common: &x {<<: {cpus: 1}, cpus: 2}\nmore: {deep: &y {<<: *x, gpus: 1}}\nlast: {<<: *y, cpus: 3}"
+    assert parse(text) == {
+        "common": {"cpus": 2},
+        "more": {"deep": {"cpus": 2, "gpus": 1}},
+        "last": {"cpus": 3, "gpus": 1},
+    }
+
+
+def test_an_error_shows_a_part_of_what_is_large() -> None:
+    with pytest.raises(UsageError, match=r"expected a path, or a mapping with path, .*, got \[\[\["):
+        read(f"applications:\n - models:\n    m: {nested(40)}")
+
+
+def nested(depth: int) -> str:
+    """Returns a list of two equal lists, and so on, by anchors: with 2 ** depth values."""
+    return f"[&a{depth} {nested(depth - 1)}, *a{depth}]" if depth else "[x, x, x, x]"
+
+
+@pytest.mark.parametrize(
+    "address", ["", "auto", "local", "head:6379", "10.0.0.1:6379", "[::1]:6379", "ray://head:10001", "of://x"]
+)
+def test_addresses(address: str) -> None:
+    assert checked(address, "here") == address
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
+    with socket.socket() as one_that_does_not_listen:
+        one_that_does_not_listen.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{one_that_does_not_listen.getsockname()[1]}"
+        for address in (place, f"ray://{place}"):
+            with pytest.raises(ConnectionError, match=f"answers at {address}: Connection refused"):
+                try_to_reach(address)
+        one_that_does_not_listen.listen()
+        try_to_reach(place)
+    for without_place in ("", "auto", "local", "of://x"):
+        try_to_reach(without_place)

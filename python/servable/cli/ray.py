@@ -1,6 +1,7 @@
 """``servable ray run CONFIG``: serves the models of a file by Ray Serve.
 
-Exit statuses: 0 success, 1 it cannot be run, 2 the command line or the file is wrong.
+Exit statuses: 0 success, 1 it cannot be run, 2 the command line or the file is wrong, 130 interrupted before
+it ran.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 
 from servable.errors import MissingPackageError, StatusError, UsageError
 
+EXIT_INTERRUPTED = 130
+
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command line."""
@@ -20,12 +23,14 @@ def parser() -> argparse.ArgumentParser:
         "run",
         help="serve the models of a file",
         description="Serve the models of a YAML file as applications of Ray Serve: on the cluster that it "
-        "names, or RAY_ADDRESS, or on a new one on this machine. Run again with a changed file, it changes "
-        "what runs. Ctrl-C ends the applications.",
+        "names, or RAY_ADDRESS, or that of this machine, or a new one on it. Run again with a changed file, "
+        "it changes what runs. Ctrl-C ends the applications.",
     )
     run.add_argument("config", metavar="CONFIG", help="a YAML file; see docs/ray.md")
     run.add_argument("--check", action="store_true", help="only check the file, without Ray")
-    run.add_argument("--detach", action="store_true", help="leave the applications running, and return")
+    run.add_argument(
+        "--detach", action="store_true", help="leave the applications in a cluster that runs, and return"
+    )
     return parser
 
 
@@ -42,10 +47,13 @@ def ray(argv: Sequence[str]) -> int:
             return 0
         from servable.ray.running import run, wait
 
-        is_up = run(configuration, _say)
+        is_up = run(configuration, _say, stays=given.detach)
         if is_up and not given.detach:
             wait(configuration, _say)
         return 0 if is_up else 1
+    except KeyboardInterrupt:
+        print("servable ray: interrupted; a cluster that was there before may go on with it", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except UsageError as error:
         print(f"servable ray: {error}", file=sys.stderr)
         return 2

@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from servable.embedded.configuration import parsed
-from servable.errors import MissingPackageError, UsageError
+from servable.errors import UsageError
+from servable.ray.cluster_address import checked
 from servable.ray.models import PLACE, Model, check_keys, is_number, read_models, shown
+from servable.ray.yaml_text import parse
 
 MOST_BYTES = 1 << 20
 """Largest file that is read."""
@@ -67,7 +69,7 @@ class Application:
 class Configuration:
     """What a file says.
 
-    address: of the cluster; "": of a new one on this machine, unless the environment names one. grpc_port:
+    address: of the cluster; "": the environment's, or this machine's, or a new one. grpc_port:
     None if there is no gRPC. proxies: in Ray's word.
     """
 
@@ -98,7 +100,7 @@ def read_file(path: str) -> Configuration:
 
 def read(text: str) -> Configuration:
     """Reads the text of a file. Raises ``UsageError``."""
-    given = _yaml(text)
+    given = parse(text)
     if not isinstance(given, Mapping):
         raise UsageError(f"expected a mapping with applications, got {shown(given)}")
     check_keys(given, _TOP, "the file")
@@ -115,23 +117,12 @@ def read(text: str) -> Configuration:
         raise UsageError(f"proxies: expected one of {', '.join(PROXIES)}, got {shown(proxies)}")
     return Configuration(
         applications=found,
-        address=_text(given, "address", ""),
+        address=checked(_text(given, "address", ""), "address"),
         host=_text(http, "host", "127.0.0.1", "http.host"),
         http_port=_port(http.get("port", 8000), "http.port"),
         grpc_port=_grpc_port(grpc),
         proxies=PROXIES[proxies],
     )
-
-
-def _yaml(text: str) -> object:
-    try:
-        import yaml
-    except ImportError:
-        raise MissingPackageError("PyYAML is needed: pip install 'servable[ray]'") from None
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"not YAML: {' '.join(str(error).split())}") from None
 
 
 def _application(given: object, where: str) -> Application:
@@ -174,8 +165,13 @@ def _replicas(given: object, where: str) -> int | Mapping[str, float]:
         least = 1 if key == "max" else 0
         check: Callable[[Any, float, str], Any] = _at_least if counts else _amount
         found[_AUTOSCALING[key]] = check(value, least, f"{where}.{key}")
-    if found.get("min_replicas", 1) > found.get("max_replicas", 1):
-        raise UsageError(f"{where}: min is above max, in {shown(dict(given))}")
+    fewest, most = found.get("min_replicas", 1), found.get("max_replicas", 1)
+    if fewest > most:
+        raise UsageError(
+            f"{where}: min has to be max at most, got min: {fewest}, max: {most} (1 if not said)"
+        )
+    if not fewest <= found.get("initial_replicas", fewest) <= most:
+        raise UsageError(f"{where}.initial: expected {fewest} to {most}, got {found['initial_replicas']}")
     if found.get("target_ongoing_requests") == 0:
         raise UsageError(f"{where}.target: expected more than 0 requests under way")
     return found
@@ -184,9 +180,10 @@ def _replicas(given: object, where: str) -> int | Mapping[str, float]:
 def _options(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """Returns the options of the deployment."""
     options: dict[str, Any] = {}
-    for key in ("max_ongoing_requests", "max_queued_requests"):
-        if key in given:
-            options[key] = _number(given, key, 0, where, least=-1 if key == "max_queued_requests" else 1)
+    if "max_ongoing_requests" in given:
+        options["max_ongoing_requests"] = _number(given, "max_ongoing_requests", 0, where, least=1)
+    if "max_queued_requests" in given:
+        options["max_queued_requests"] = _queued(given["max_queued_requests"], where)
     if "max_per_node" in given:
         options["max_replicas_per_node"] = _number(given, "max_per_node", 0, where, least=1)
     actor: dict[str, Any] = {}
@@ -204,6 +201,14 @@ def _options(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
         seconds = given["shutdown_seconds"]
         options["graceful_shutdown_timeout_s"] = _amount(seconds, 0, f"{where}.shutdown_seconds")
     return options
+
+
+def _queued(value: Any, where: str) -> int:
+    if not is_number(value) or (value != -1 and value < 1):
+        raise UsageError(
+            f"{where}.max_queued_requests: expected 1 or more, or -1 for no limit, got {shown(value)}"
+        )
+    return int(value)
 
 
 def _check_distinct(values: Sequence[str], what: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +27,10 @@ NAME = re.compile(r"[^/:\s][^/:]{0,254}")
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 """A name of a client's that may become a part of a path: it leads to no other folder."""
 _KEYS = ("path", "versions", "labels")
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+_SHORT.maxlist = _SHORT.maxdict = 10
+"""Shows a part of what is large: by anchors, a short file of YAML has a value of any size."""
 
 
 @dataclass(frozen=True)
@@ -147,5 +152,5 @@ def is_number(value: object) -> bool:
 
 def shown(value: object) -> str:
     """Returns a value as errors show it."""
-    text = repr(value)
+    text = _SHORT.repr(value)
     return text if len(text) <= 80 else f"{text[:80]}…"

@@ -9,35 +9,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from servable.errors import MissingPackageError
+from servable.errors import MissingPackageError, UsageError
+from servable.ray.cluster_address import checked, try_to_reach
 from servable.ray.configuration import Application, Configuration
 from servable.ray.deployments import deployment
 from servable.ray.grpc_service import GRPC_FUNCTIONS
+from servable.ray.reasons import reason
 
+DEPLOYMENT = "servable"
+"""The name of each application's only deployment."""
 GLANCE_SECONDS = 1.0
 PROBLEM_SECONDS = 60.0
 """Seconds that a replica has to say whether its models are those that were wanted."""
 
 
-def run(configuration: Configuration, say: Callable[[str], None]) -> bool:
+def run(configuration: Configuration, say: Callable[[str], None], stays: bool = False) -> bool:
     """Brings the applications to the cluster, and returns once they answer, or with False if one does not.
 
-    Raises ``RuntimeError`` for one that cannot be started. Those that run already are changed: without a
-    restart if only their models differ. Others are left.
+    stays: they go on without this program, with which a cluster that it began would end. Raises
+    ``RuntimeError`` for one that cannot be started, ``ConnectionError`` if there is no cluster, and
+    ``UsageError`` for what Ray refuses. Those that run already are changed: without a restart if only their
+    models differ. Others are left.
     """
     ray, serve = _packages()
-    ray.init(address=configuration.address or os.environ.get("RAY_ADDRESS") or None, log_to_driver=False)
-    serve.start(
-        proxy_location=configuration.proxies,
-        http_options={"host": configuration.host, "port": configuration.http_port},
-        grpc_options=_grpc_options(configuration),
-    )
-    for application in configuration.applications:
-        say(f"{application.name}: starting {', '.join(application.models)}")
-        handle = serve.run(_built(application), name=application.name, route_prefix=application.route)
-        problem = handle.problem.remote().result(timeout_s=PROBLEM_SECONDS)
-        if problem:
-            say(f"{application.name}: the models are as they were: {problem}")
+    address = configuration.address or checked(os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS")
+    _connect(ray, address, stays)
+    with _reasons(ray):
+        _start_proxies(serve, configuration)
+        if not all(_is_run(serve, application, say) for application in configuration.applications):
             return False
     found = _http(configuration)
     if found != (configuration.host, configuration.http_port):
@@ -49,38 +48,114 @@ def run(configuration: Configuration, say: Callable[[str], None]) -> bool:
 
 
 def wait(configuration: Configuration, say: Callable[[str], None]) -> None:
-    """Tells what becomes of the applications, until SIGINT or SIGTERM; then ends them."""
+    """Tells what becomes of the applications, until SIGINT or SIGTERM; then ends them.
+
+    Raises ``RuntimeError`` if the cluster ends before.
+    """
     ray, serve = _packages()
     before: dict[str, str] = {}
-    with _asked_to_end() as ended:
+    with _reasons(ray), _asked_to_end() as ended:
         while not ended.wait(GLANCE_SECONDS):
             for application in configuration.applications:
                 now = _status(serve, application)
                 if before.setdefault(application.name, "RUNNING") != now:
                     say(f"{application.name}: {now}")
                     before[application.name] = now
-    for application in configuration.applications:
-        serve.delete(application.name)
+        for application in configuration.applications:
+            serve.delete(application.name)
     # Ends a cluster that began with this program; Serve goes on in one that was there.
     ray.shutdown()
 
 
+def _connect(ray: Any, address: str, stays: bool) -> None:
+    try_to_reach(address)
+    if stays and address in ("", "auto", "local"):
+        address = "auto"
+    try:
+        ray.init(address=address or None, log_to_driver=False)
+    except ConnectionError as error:
+        if address != "auto":
+            raise
+        raise ConnectionError(
+            "no Ray cluster runs on this machine: begin one by `ray start --head`, or name one in address"
+        ) from error
+    except ValueError as error:
+        raise ConnectionError(f"Ray does not know the address {address}: {error}") from None
+
+
+def _start_proxies(serve: Any, configuration: Configuration) -> None:
+    grpc = {"port": configuration.grpc_port, "grpc_servicer_functions": list(GRPC_FUNCTIONS)}
+    try:
+        serve.start(
+            proxy_location=configuration.proxies,
+            http_options={"host": configuration.host, "port": configuration.http_port},
+            grpc_options=grpc if configuration.grpc_port is not None else None,
+        )
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"Ray's proxies cannot start: {reason(error)} Is it a port that another program has? http and "
+            "grpc in the file are for others."
+        ) from error
+
+
+def _is_run(serve: Any, application: Application, say: Callable[[str], None]) -> bool:
+    """Brings an application to the cluster; says why if it goes on with the models that it had."""
+    say(f"{application.name}: starting {', '.join(application.models)}")
+    handle = _started(serve, application, say)
+    try:
+        problem = handle.problem.remote().result(timeout_s=PROBLEM_SECONDS)
+    except TimeoutError:
+        problem = f"no replica has said within {PROBLEM_SECONDS:g} s whether it has taken the new ones"
+    if problem:
+        say(f"{application.name}: the models are as they were: {problem}")
+    return not problem
+
+
+def _started(serve: Any, application: Application, say: Callable[[str], None]) -> Any:
+    """Returns the handle of an application once it runs; says meanwhile what keeps it from it."""
+    built = _built(application)
+    told: list[str] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(GLANCE_SECONDS):
+            now = _message(serve, application)
+            if now and now not in told:
+                told.append(now)
+                say(f"{application.name}: {now}")
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        return serve.run(built, name=application.name, route_prefix=application.route)
+    except RuntimeError as error:
+        why = _message(serve, application) or error
+        raise RuntimeError(f"{application.name} cannot be started: {why}") from error
+    finally:
+        ended.set()
+        watching.join()
+
+
+def _message(serve: Any, application: Application) -> str:
+    """Returns what Ray says of the replicas; "" if there is nothing to be said."""
+    found = serve.status().applications.get(application.name)
+    deployment = found.deployments.get(DEPLOYMENT) if found is not None else None
+    return reason(deployment.message) if deployment is not None else ""
+
+
 def _built(application: Application) -> Any:
     models = {name: model.plain() for name, model in application.models.items()}
-    return deployment(
-        models,
-        name="servable",
-        replicas=application.replicas,
-        multiplexed=application.multiplexed,
-        options=application.options,
-        **application.flags,
-    )
-
-
-def _grpc_options(configuration: Configuration) -> dict[str, Any] | None:
-    if configuration.grpc_port is None:
-        return None
-    return {"port": configuration.grpc_port, "grpc_servicer_functions": list(GRPC_FUNCTIONS)}
+    try:
+        return deployment(
+            models,
+            name=DEPLOYMENT,
+            replicas=application.replicas,
+            multiplexed=application.multiplexed,
+            options=application.options,
+            **application.flags,
+        )
+    except ValueError as error:
+        raise UsageError(f"{application.name}: Ray refuses it: {' '.join(str(error).split())}") from None
 
 
 def _status(serve: Any, application: Application) -> str:
@@ -114,6 +189,15 @@ def _addresses(
             f"{application.name}: gRPC on port {configuration.grpc_port}, metadata application: "
             f"{application.name}"
         )
+
+
+@contextmanager
+def _reasons(ray: Any) -> Iterator[None]:
+    """Raises ``RuntimeError`` with the reason for errors of Ray's own."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise RuntimeError(f"Ray: {reason(error)}") from error
 
 
 @contextmanager

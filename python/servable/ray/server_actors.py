@@ -16,6 +16,7 @@ from typing import Any
 
 from servable.embedded import Server
 from servable.ray.models import read_models
+from servable.ray.reasons import reason
 
 NAMESPACE = "servable"
 FLAGS: dict[str, Any] = {"host": "0.0.0.0"}
@@ -200,13 +201,13 @@ class Keeper:
             # It could not be started; Ray does not try again.
             before = self._failed.get(node)
             pause = min(2 * before.pause, MOST_PAUSE_SECONDS) if before else PERIOD_SECONDS
-            self._failed[node] = Failure(_reason(error), pause, time.monotonic() + pause)
+            self._failed[node] = Failure(reason(error), pause, time.monotonic() + pause)
             _log.warning("the server on node %s ended: %s", node, error)
             del self._kept[node]
         except RayActorError as error:
-            one.told, one.problem = None, _reason(error)
+            one.told, one.problem = None, reason(error)
         except RayError as error:
-            one.told, one.problem = None, _reason(error)
+            one.told, one.problem = None, reason(error)
             ray.kill(one.actor, no_restart=False)
 
     def _follow(self, one: Kept) -> None:
@@ -219,11 +220,6 @@ class Keeper:
         one.applying = None
         if one.told is not None and one.told["models"] != models:
             one.applying = one.actor.apply.remote(models)
-
-
-def _reason(error: Exception) -> str:
-    """Returns the last line of an error of Ray's, which has the exception behind it."""
-    return str(error).strip().rpartition("\n")[2].strip()
 
 
 def _told(node: str, one: Kept | None, failure: Failure | None) -> dict[str, Any]:
