@@ -17,6 +17,7 @@ from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import NoRoomError
 from servable.lifecycle.on_demand import FIRST_PAUSE, LONGEST_PAUSE, NO_ROOM_PAUSE, pause_after
+from servable.sources import AspiredVersion
 
 LAZY = LifecycleOptions(retries=5, retry_seconds=3600.0, lazy_load=True)
 Make = Callable[..., Setup]
@@ -119,6 +120,39 @@ def test_pinning_a_model_whose_load_has_just_failed_does_not_try_it_again(make: 
     setup.core.wait_told("m", 1, "UNAVAILABLE")
     setup.manager.apply([replace(m, pinned=True)])
     assert loads(setup) == [("m", 1)]
+
+
+def test_a_version_whose_files_move_before_it_is_loaded_is_loaded_from_there(make: Make) -> None:
+    setup = make("m")
+    paths: list[str] = []
+    setup.core.on_load = lambda _name, _version, path, _options: paths.append(path)
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.manager.aspire("m", (AspiredVersion(1, "/elsewhere/1", "changed"),))
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1)
+    assert paths == ["/elsewhere/1"]
+
+
+def test_files_that_cannot_be_brought_fail_a_load_and_not_the_next_one(make: Make) -> None:
+    setup = make("m")
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+
+    def away(*_: object) -> None:
+        raise StatusError("UNAVAILABLE", "version 1 could not be fetched from s3://bucket/m: no route")
+
+    setup.core.on_bring = away
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "UNAVAILABLE: Model m version 1 could not be loaded: version 1 could not be")
+    assert (loads(setup), setup.core.pauses["m", 1]) == ([], FIRST_PAUSE)
+    assert setup.core.errors["m", 1][0] == "UNAVAILABLE"
+    brought: list[tuple[str, int, str]] = []
+    setup.core.on_bring = lambda *which: brought.append(which)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "")
+    setup.wait_available_as(m=Availability.AVAILABLE)
+    assert loads(setup) == [("m", 1)] and len(brought) == 1
 
 
 def test_each_version_is_loaded_by_itself(make: Make) -> None:
@@ -457,8 +491,6 @@ def test_a_model_that_is_removed_while_it_is_waited_for_is_told(make: Make) -> N
 
 
 def test_a_file_that_was_mended_is_tried_by_the_next_request(make: Make) -> None:
-    from servable.sources import AspiredVersion
-
     setup = make("m")
     setup.core.on_load = fail_on(("m", 1))
     setup.aspire("m", 1)
@@ -470,20 +502,6 @@ def test_a_file_that_was_mended_is_tried_by_the_next_request(make: Make) -> None
     setup.core.ask("m", 1)
     setup.core.wait_told("m", 1, "", times=2)
     setup.wait_available_as(m=Availability.AVAILABLE)
-
-
-def test_a_version_that_sleeps_is_loaded_from_where_it_has_moved(make: Make) -> None:
-    from servable.sources import AspiredVersion
-
-    setup = make("m")
-    paths: list[str] = []
-    setup.core.on_load = lambda name, version, path, options: paths.append(path)
-    setup.aspire("m", 1)
-    setup.wait_available_as(m=Availability.ON_DEMAND)
-    setup.manager.aspire("m", (AspiredVersion(1, "/elsewhere/1"),))
-    setup.core.ask("m", 1)
-    setup.core.wait_told("m", 1)
-    assert paths == ["/elsewhere/1"]
 
 
 def test_an_error_that_is_none_of_the_core_s_is_told_as_well(make: Make) -> None:

@@ -143,7 +143,7 @@ class Condition:
         return replace(self, aspired=wanted and not self.was_unloaded)
 
     def moved(self, place: AspiredVersion) -> Condition:
-        """It serves, or is not loaded yet, and its files moved or changed; a load finds them there."""
+        """It serves or is new, and its files moved or changed; a load or reload finds them there."""
         self._check("moved", self.state in (State.START, State.AVAILABLE))
         return replace(self, place=place, reload_tries=0, reload_at=None)
 
