@@ -126,8 +126,8 @@ def folder_of_models(text: str) -> str:
         scheme, _, rest = text.partition("://")
         if scheme in ("http", "https"):
             raise UsageError(
-                f"--models_dir expects a folder or a bucket, got {text}: a web server does not tell what it has; "
-                "name its archives one by one, as PATHs or in --model_config_file"
+                f"--models_dir expects a folder or a bucket, got {text}: a web server does not tell what it "
+                "has; name its archives one by one, as PATHs or in --model_config_file"
             )
         if not rest.strip("/"):
             raise UsageError(f"--models_dir expects a bucket, such as s3://bucket/models, got {text}")
