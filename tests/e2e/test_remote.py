@@ -61,8 +61,12 @@ class Bucket:
                 requests.put(url, file.read_bytes(), timeout=30).raise_for_status()
 
     def remove(self, model: str, path: str) -> None:
-        """Deletes one file of a model."""
-        requests.delete(f"{self.url}/models/{model}/{path}", timeout=30).raise_for_status()
+        """Deletes one file of a model, which has to be signed."""
+        import s3fs
+
+        endpoint = self.environment["AWS_ENDPOINT_URL"]
+        store = s3fs.S3FileSystem(key="test", secret="test", endpoint_url=endpoint)
+        store.rm_file(f"bucket/models/{model}/{path}")
 
     def stop(self) -> None:
         assert self.process.stdin is not None
@@ -149,11 +153,11 @@ def test_models_are_fetched_when_they_are_asked_for(bucket: Bucket, tmp_path: Pa
         await_versions(served, "m4", 2)
         served.wait_for_line("loaded m3 version 2")
         assert on_disk(cache) == ["m3"]
-        # A file that is missing when it is fetched fails the request, and not the one after it is back.
+        # A file that is missing when it is fetched fails the request, and not one after it is back.
         bucket.remove("m5", "1/saved_model.pb")
         refused = predict(served, "m5", {"instances": [2.0]})
         assert refused.status == 503 and "Model m5 version 1 could not be loaded: " in refused.error
-        bucket.put(1, model="m5")
+        bucket.put(1, ("saved_model",), model="m5")
         assert until(lambda: answer(served, "m5") == 3.0, 60)
         bucket.stop()
         refused = predict(served, "m6", {"instances": [2.0]})

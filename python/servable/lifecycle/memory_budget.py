@@ -32,6 +32,8 @@ GLANCE_SECONDS = 0.05
 """Between two looks at whether requests hold them still."""
 LEAST_BYTES = 1 << 16
 """What any version counts at least."""
+MUCH_BYTES = 1 << 20
+"""By how much a version has to grow until the log tells of it."""
 LOOK_SECONDS = 1.0
 """Between two looks at what versions have taken since their loads."""
 PATIENCE = 30.0
@@ -217,7 +219,9 @@ class MemoryBudget:
                 said,
             )
         else:
-            _log.info("%s version %d takes %s since its runs moved to another engine", *key, said)
+            # Where the runs stay, what is left of trying is little.
+            level = logging.INFO if abs(grown) >= MUCH_BYTES else logging.DEBUG
+            _log.log(level, "%s version %d takes %s since its runs moved to another engine", *key, said)
 
     # ---- making room
 
