@@ -58,11 +58,8 @@ def test_what_cannot_be_started_says_why(cluster: Any, tmp_path: Path) -> None:
     from ray import serve
 
     file = tmp_path / "config.yaml"
-    models = f"{{unknown_op: {MODELS / 'unknown_op'}}}"
-    file.write_text(
-        f"address: {cluster.address}\n"
-        f"applications: [{{name: cannot, route: /cannot, models: {models}, flags: {{max_num_load_retries: 0}}}}]"
-    )
+    what = f"models: {{unknown_op: {MODELS / 'unknown_op'}}}, flags: {{max_num_load_retries: 0}}"
+    file.write_text(f"address: {cluster.address}\napplications: [{{name: cannot, route: /cannot, {what}}}]")
     try:
         done = subprocess.run([*COMMAND, str(file)], capture_output=True, text=True, timeout=300)
         assert done.returncode == 1, done.stdout + done.stderr
