@@ -5,8 +5,10 @@
 For each model two servers run side by side, one with ``--engine=tensorflow`` and one with ``--engine=auto``,
 the second with a cache of its own that is empty. They are asked over REST and gRPC by turns, once the second
 has decided. The table has the median of the rounds: requests per second of both and their ratio, CPU time of
-a request, resident memory after the load, and the time from the start to the first answer. Writes
-``build/bench/engines.json``. Needs TensorFlow, OpenVINO, wrk and cargo.
+a request, resident memory after the load, and the time from the start to the first answer. The third figure
+of resident memory is that of a server that has let TensorFlow's session go, after the same load
+(``--engine_reference_idle_seconds``). Writes ``build/bench/engines.json``. Needs TensorFlow, OpenVINO, wrk
+and cargo.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ from start import Command, started
 BUILD = Path(__file__).resolve().parent.parent / "build" / "bench"
 RECORD = BUILD / "engines.json"
 ENGINES = ("tensorflow", "auto")
+LET_GO = "auto, the session let go"
+REFERENCE_IDLE = "--engine_reference_idle_seconds=0.5"
+SESSION_GOES = "TensorFlow's session, which no run needs, is let go"
 DECIDED_SECONDS = 120.0
 STARTS = 5
 TINY = "half_plus_two"
@@ -49,8 +54,13 @@ class Server:
 
     rest: str
     grpc: str
-    pid: int
+    process: Process
     admin: str
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self.process.pid
 
     def engines(self, model: str) -> dict[str, Any]:
         """Returns what runs each signature."""
@@ -89,8 +99,8 @@ class Point:
 
 @dataclass
 class Figures:
-    """One model. engine: what runs its default signature. resident: bytes after the load, by engine. starts:
-    seconds from the start to the first answer, by engine."""
+    """One model. engine: what runs its default signature. resident: bytes after the load, by engine, and with
+    TensorFlow's session let go (``LET_GO``). starts: seconds to the first answer, by engine."""
 
     model: str
     title: str
@@ -111,7 +121,7 @@ def serving(options: argparse.Namespace, model: Model, engine: str, cache: Path)
         rest = process.wait_for(r"REST API at:\S+?:(\d+)")[1]
         grpc = process.wait_for(r"Running gRPC ModelServer at \S+:(\d+)")[1]
         process.wait_for(r"ready: 1 of 1 models")
-        yield Server(f"127.0.0.1:{rest}", f"127.0.0.1:{grpc}", process.pid, admin)
+        yield Server(f"127.0.0.1:{rest}", f"127.0.0.1:{grpc}", process, admin)
 
 
 Ask = Callable[[Server, int, float], Sample]
@@ -164,9 +174,24 @@ def measure(
                     point.samples[engine].append(ask(server, point.clients, options.seconds))
         resident = {engine: memory_bytes(server.pid, "VmRSS") for engine, server in servers.items()}
         found = auto.engines(model.name)["serving_default"]
+    if found["progress"] == "moved":
+        resident[LET_GO] = without_session(options, model, asks["gRPC"])
     return Figures(
         model.name, request.title, found["engine"], points_, resident, starts(options, model, request)
     )
+
+
+def without_session(options: argparse.Namespace, model: Model, ask: Ask | None) -> int:
+    """Returns the resident bytes of a server without TensorFlow's session, after a load."""
+    assert ask is not None
+    goes = argparse.Namespace(**{**vars(options), "flag": [*options.flag, REFERENCE_IDLE]})
+    with (
+        tempfile.TemporaryDirectory(prefix="servable-engines-") as cache,
+        serving(goes, model, "auto", Path(cache)) as server,
+    ):
+        server.process.wait_for(SESSION_GOES)
+        ask(server, max(options.clients), options.seconds)
+        return memory_bytes(server.pid, "VmRSS")
 
 
 def starts(options: argparse.Namespace, model: Model, request: Request) -> dict[str, float]:
@@ -203,7 +228,7 @@ def report(figures: Sequence[Figures]) -> str:
         first = True
         for point in one.points:
             cpu = " -> ".join(f"{point.cpu_ms(engine):.2f}" for engine in ENGINES)
-            resident = " -> ".join(f"{one.resident[engine] / 1e6:.0f} MB" for engine in ENGINES)
+            resident = " -> ".join(f"{size / 1e6:.0f} MB" for size in one.resident.values())
             start = " -> ".join(f"{one.starts[engine]:.2f} s" for engine in one.starts)
             rates = [f"{point.per_second(engine):.1f}" for engine in ENGINES]
             head = [one.title, one.engine] if first else ["", ""]

@@ -167,6 +167,86 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         ),
     ),
     (
+        "Traffic between versions",
+        (
+            Panel(
+                "Requests by target",
+                "reqps",
+                ((rate("servable_split_requests_total", "model, target"), "{{model}} {{target}}"),),
+                "Of models whose traffic is spread: requests that name no version.",
+            ),
+            Panel(
+                "Why it went there",
+                "reqps",
+                ((rate("servable_split_requests_total", "model, reason"), "{{model}} {{reason}}"),),
+                "unavailable, rolled_back: the target could not have them, and the default got them.",
+            ),
+            Panel(
+                "Rolled back",
+                "short",
+                ((f"servable_split_rolled_back{{{MODEL}}}", "{{model}} {{target}}"),),
+                "1 until `servable traffic resume`, new rules or another version.",
+            ),
+            Panel(
+                "Copies for shadows",
+                "reqps",
+                (
+                    (
+                        rate("servable_shadow_requests_total", "model, target, outcome"),
+                        "{{model}} {{target}} {{outcome}}",
+                    ),
+                ),
+            ),
+            Panel(
+                "Time of compared answers, average",
+                "s",
+                (
+                    (
+                        f"{rate('servable_shadow_duration_seconds_sum', 'model, side')} / "
+                        f"{rate('servable_shadow_duration_seconds_count', 'model, side')}",
+                        "{{model}} {{side}}",
+                    ),
+                ),
+                "returned: with its wait; shadow: the run alone.",
+            ),
+        ),
+    ),
+    (
+        "Models on demand (--lazy_load)",
+        (
+            Panel(
+                "Versions by state",
+                "short",
+                ((f"sum by (state) (servable_versions{{{SERVER}}})", "{{state}}"),),
+            ),
+            Panel(
+                "Memory of models",
+                "bytes",
+                (
+                    (f"sum by (instance) (servable_model_memory_bytes{{{SERVER}}})", "{{instance}}"),
+                    (f"servable_memory_budget_bytes{{{SERVER}}}", "{{instance}} budget"),
+                ),
+                "What loads were measured to take, and --memory_budget.",
+            ),
+            Panel(
+                "Requests that waited for a load",
+                "reqps",
+                ((rate("servable_load_waits_total", "instance", SERVER), "{{instance}}"),),
+            ),
+            Panel(
+                "Requests that wait for a load now",
+                "short",
+                ((f"servable_load_waiting{{{SERVER}}}", "{{instance}}"),),
+            ),
+            Panel(
+                "Unloaded to make room",
+                "ops",
+                ((rate("servable_model_rests_total", "instance", SERVER), "{{instance}}"),),
+                "Many beside few requests: the budget is too small for this traffic.",
+            ),
+        ),
+    ),
+    (
         "Server",
         (
             Panel(

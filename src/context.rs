@@ -45,6 +45,13 @@ impl Context {
         }
     }
 
+    /// Says that the run of the version begins.
+    pub fn runs(&self) {
+        if let Some(decision) = &self.decision {
+            decision.runs();
+        }
+    }
+
     /// Fails with the reason if nobody wants the answer at `now` any more.
     pub fn is_wanted(&self, now: Instant) -> Result<()> {
         if self.cancelled.is_set() {

@@ -108,10 +108,6 @@ impl Call for Question {
         true
     }
 
-    fn lends(&self) -> bool {
-        !self.lent.is_empty()
-    }
-
     fn decode(
         &mut self,
         server: &ServerState,

@@ -209,8 +209,9 @@ impl PyServer {
         py.detach(|| demand::end(self.server.state()));
     }
 
-    /// Of each loaded version: model, number, seconds since its last run, and in how many steps it was used.
-    fn uses(&self, py: Python<'_>) -> Vec<(String, i64, f64, u64)> {
+    /// Of each loaded version: model, number, seconds since its last run, in how many steps it was used, and by how many
+    /// bytes it has grown since its load.
+    fn uses(&self, py: Python<'_>) -> Vec<demand::Told> {
         py.detach(|| demand::uses(self.server.state()))
     }
 

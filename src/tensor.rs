@@ -313,10 +313,10 @@ impl Tensor {
         }
     }
 
-    /// Returns the tensor in memory of its own; strings always are.
+    /// Returns the tensor in memory of its own: it may be a small part of a large body or batch.
     pub fn copied(&self) -> Tensor {
         match &self.data {
-            Data::Strings(_) => self.clone(),
+            Data::Strings(strings) => Tensor::strings(self.shape.clone(), strings.iter().collect()),
             Data::Numbers(bytes) => {
                 let mut values: Aligned<u8> = Aligned::new(64);
                 append(&mut values, bytes);

@@ -547,10 +547,11 @@ class Server:
         """Tells them that it does not: code and message. Requests within ``seconds`` are told the same."""
     def end_demand(self) -> None:
         """Ends all waiting for loads, present and future."""
-    def uses(self) -> list[tuple[str, int, float, int]]:
-        """Per loaded version, with ``lazy_load``: (name, version, seconds since its last run, uses).
+    def uses(self) -> list[tuple[str, int, float, int, int]]:
+        """Per loaded version, with ``lazy_load``: (name, version, seconds since its last run, uses, growth).
 
-        The uses are the tenths of a second that had a run.
+        The uses are the tenths of a second that had a run. The growth is what it has taken of the memory
+        since its load, in bytes.
         """
     def rest(self, name: str, version: int) -> bool:
         """AVAILABLE → UNLOADING, to be loaded on demand again, unless a request holds the version.

@@ -146,6 +146,11 @@ impl Auth {
         now.grant.has(need).map_err(|unmet| self.denied(unmet.denial(), unmet.error(name)))
     }
 
+    /// Returns whether there is a token of this name.
+    pub fn lists(&self, name: &str) -> bool {
+        self.0.tokens.load().0.contains_key(name)
+    }
+
     /// Returns what tells of changes of the tokens.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.0.changes.subscribe()

@@ -157,8 +157,11 @@ fn place(from: &[usize], to: &[usize], start: usize, put: &mut impl FnMut(std::o
     }
 }
 
+/// Smallest rows, in bytes, that answers keep where they are: what is smaller is copied into these.
+const KEPT: usize = 16 << 10;
+
 /// Cuts an output of a run of `rows` rows into the rows of each request, as many as `counts` says. The remaining rows
-/// belong to filler.
+/// belong to filler. No request keeps more than twice its own: a client that is slow to take them would keep all.
 pub(super) fn cut(output: &Tensor, counts: &[usize], rows: usize) -> Result<Vec<Tensor>> {
     if output.shape().is_empty() {
         return Err(Error::new(Kind::FailedPrecondition, "Batched output tensor has 0 dimensions"));
@@ -176,7 +179,8 @@ pub(super) fn cut(output: &Tensor, counts: &[usize], rows: usize) -> Result<Vec<
         .map(|count| {
             let first = next;
             next += count;
-            output.rows(first..next)
+            let own = output.rows(first..next);
+            if own.memory() >= KEPT && 2 * own.memory() < output.memory() { own.copied() } else { own }
         })
         .collect())
 }
@@ -241,6 +245,21 @@ mod tests {
         assert!(fit(&wide, &ints(&[1, 1, 1], &[0]), true), "little of it");
         let deep = |last: i64| ints(&[1, 1, 1, 1, 1, 1, last], &vec![0; usize::try_from(last).unwrap()]);
         assert!(!fit(&deep(1), &deep(2), true), "rank 7");
+    }
+
+    #[test]
+    fn large_rows_of_a_larger_batch_are_cut_into_memory_of_their_own() {
+        const ROW: usize = KEPT / 4;
+        let output = ints(&[4, ROW as i64], &vec![7; 4 * ROW]);
+        let is_within = |own: &Tensor| output.bytes().as_ptr_range().contains(&own.bytes().as_ptr());
+        let cut = |counts: &[usize]| cut(&output, counts, 4).unwrap();
+        assert!(cut(&[2, 2]).iter().all(is_within));
+        let rows = cut(&[1, 3]);
+        assert_eq!((is_within(&rows[0]), is_within(&rows[1])), (false, true));
+        assert_eq!((rows[0].shape(), values(&rows[0])), (&[1, ROW as i64][..], vec![7; ROW]));
+        let small = ints(&[4], &[1, 2, 3, 4]);
+        let row = &super::cut(&small, &[1], 4).unwrap()[0];
+        assert_eq!(row.bytes().as_ptr(), small.bytes().as_ptr());
     }
 
     #[test]

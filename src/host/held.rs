@@ -37,29 +37,35 @@ fn anonymous() -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
 }
 
+/// A block of the C library's, where engines allocate.
+#[cfg(test)]
+pub(crate) struct Block(*mut std::ffi::c_void);
+
+#[cfg(test)]
+impl Block {
+    pub(crate) fn of(bytes: usize) -> Block {
+        // SAFETY: has no precondition.
+        let block = unsafe { libc::calloc(bytes, 1) };
+        assert!(!block.is_null());
+        Block(block)
+    }
+}
+
+// SAFETY: it is freed in whatever thread drops it, which the C library allows.
+#[cfg(test)]
+unsafe impl Send for Block {}
+
+#[cfg(test)]
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated, and is freed once.
+        unsafe { libc::free(self.0) };
+    }
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use std::ffi::c_void;
-
-    /// A block of the C library's, where engines allocate.
-    struct Block(*mut c_void);
-
-    impl Block {
-        fn of(bytes: usize) -> Block {
-            // SAFETY: has no precondition.
-            let block = unsafe { libc::calloc(bytes, 1) };
-            assert!(!block.is_null());
-            Block(block)
-        }
-    }
-
-    impl Drop for Block {
-        fn drop(&mut self) {
-            // SAFETY: it was allocated, and is freed once.
-            unsafe { libc::free(self.0) };
-        }
-    }
 
     #[test]
     #[cfg(target_env = "gnu")]

@@ -13,7 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
@@ -30,6 +30,8 @@ static BEFORE: OnceLock<io::Result<libc::sigaction>> = OnceLock::new();
 #[derive(Debug)]
 struct Place {
     is_taken: AtomicBool,
+    /// Counts what becomes of it: who reads the bounds below has to see the same number before and after.
+    turn: AtomicUsize,
     /// 0 while nothing is mapped.
     start: AtomicUsize,
     end: AtomicUsize,
@@ -40,10 +42,26 @@ impl Place {
     const fn free() -> Place {
         Place {
             is_taken: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
             is_cut: AtomicBool::new(false),
         }
+    }
+
+    /// Takes down what is mapped here.
+    fn is_of(&self, mapped: Range<usize>) {
+        self.is_cut.store(false, Relaxed);
+        self.turn.fetch_add(1, SeqCst);
+        self.end.store(mapped.end, SeqCst);
+        self.start.store(mapped.start, SeqCst);
+    }
+
+    /// Returns what is mapped here: `None` if nothing is, or it changes just now.
+    fn mapped(&self) -> Option<Range<usize>> {
+        let turn = self.turn.load(SeqCst);
+        let mapped = self.start.load(SeqCst)..self.end.load(SeqCst);
+        (mapped.start != 0 && self.turn.load(SeqCst) == turn).then_some(mapped)
     }
 }
 
@@ -78,9 +96,7 @@ impl SharedMapping {
             return Err(why);
         }
         let start = start as usize;
-        place.is_cut.store(false, Relaxed);
-        place.end.store(start + mapped, Relaxed);
-        place.start.store(start, Release);
+        place.is_of(start..start + mapped);
         Ok(SharedMapping { place, start, mapped, before })
     }
 
@@ -106,7 +122,7 @@ impl SharedMapping {
 
 impl Drop for SharedMapping {
     fn drop(&mut self) {
-        self.place.start.store(0, Release);
+        self.place.is_of(0..0);
         // SAFETY: mapped by `of` with this length, and unmapped once; nothing refers to it any more.
         unsafe { libc::munmap(self.start as *mut c_void, self.mapped) };
         self.place.is_taken.store(false, Release);
@@ -155,18 +171,18 @@ extern "C" fn on_bus_error(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_
     // SAFETY: the system gives a handler with SA_SIGINFO what it says of the signal, and for SIGBUS an address.
     let address = unsafe { (*info).si_addr() } as usize;
     for place in &PLACES {
-        let start = place.start.load(Acquire);
-        let end = place.end.load(Relaxed);
-        if start == 0 || !(start..end).contains(&address) {
+        let Some(end) = place.mapped().filter(|mapped| mapped.contains(&address)).map(|mapped| mapped.end)
+        else {
             continue;
-        }
+        };
+        // Before anybody can read a zero.
+        place.is_cut.store(true, Release);
         let first = address & !(page() - 1);
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        // The size is a client's, who may have said a terabyte: pages that nobody writes take no memory, nor is any set aside.
+        let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
         // SAFETY: the pages from `first` to `end` are this mapping's, which is there as long as somebody reads it, as now.
-        let zeros = unsafe { libc::mmap(first as *mut c_void, end - first, access, kind, -1, 0) };
+        let zeros = unsafe { libc::mmap(first as *mut c_void, end - first, libc::PROT_READ, kind, -1, 0) };
         if zeros != libc::MAP_FAILED {
-            place.is_cut.store(true, Release);
             return;
         }
     }
@@ -217,6 +233,16 @@ mod tests {
         drop((one, bytes));
         let again = Arc::new(SharedMapping::of(&file, 0, 40_000).unwrap());
         assert!(!again.is_cut(), "a place is used again");
+    }
+
+    #[test]
+    fn a_file_of_any_size_may_be_cut() {
+        let file = file(&[7; 100]);
+        // Far more than the machine has.
+        file.set_len(1 << 40).unwrap();
+        let mapping = Arc::new(SharedMapping::of(&file, 0, 1 << 40).unwrap());
+        file.set_len(0).unwrap();
+        assert_eq!((mapping.bytes(0..10)[9], mapping.is_cut()), (0, true));
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! Both run on Python's loading and unloading threads and block until done; no thread that serves requests waits for
 //! them.
 
+mod growth;
 mod meter;
 mod preparing;
 mod warmup;
 
 use crate::batch;
 use crate::engine::choice::{EngineKind, engine_of};
-use crate::engine::{Engine, LoadOptions};
+use crate::engine::{Engine, LoadOptions, Preparation};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::host::{memory, priority};
@@ -66,7 +67,7 @@ pub struct Lifecycle {
     phases: Mutex<HashMap<(String, i64), Phase>>,
     preparing: Preparing,
     /// Measures loads, if versions are loaded on demand.
-    meter: Option<Meter>,
+    meter: Option<Arc<Meter>>,
 }
 
 /// The phase of a load.
@@ -94,7 +95,7 @@ impl Phase {
 impl Lifecycle {
     /// Makes a lifecycle for the servables of `server`.
     pub fn new(server: Arc<ServerState>) -> Lifecycle {
-        let meter = server.demand.as_ref().map(|_| Meter::default());
+        let meter = server.demand.as_ref().map(|_| Arc::default());
         let preparing = Preparing::new();
         Lifecycle { server, drains: Mutex::default(), phases: Mutex::default(), preparing, meter }
     }
@@ -131,7 +132,7 @@ impl Lifecycle {
                 let replaced = self.drains().insert(key.clone(), drain);
                 registry.publish(servable.clone());
                 if let Some(preparation) = servable.preparation() {
-                    self.preparing.add(preparation);
+                    self.preparing.add(self.measured(preparation, &servable));
                 }
                 if let Some(replaced) = replaced {
                     self.phases().insert(key.clone(), Phase::Replacing);
@@ -151,6 +152,17 @@ impl Lifecycle {
                 self.in_background(memory::after_unload)?;
                 Err(why)
             }
+        }
+    }
+
+    /// Has what a preparation takes of the memory counted for its version, if that is measured.
+    fn measured(&self, preparation: Arc<dyn Preparation>, servable: &Arc<Servable>) -> Arc<dyn Preparation> {
+        match &self.meter {
+            Some(meter) => {
+                let (version, meter) = (Arc::downgrade(servable), meter.clone());
+                Arc::new(growth::Measured { preparation, version, meter })
+            }
+            None => preparation,
         }
     }
 
@@ -211,7 +223,7 @@ impl Lifecycle {
         let counts = self.server.metrics.as_ref().map(|metrics| metrics.served(name).version(version));
         let key = (name.to_owned(), version);
         self.phases().insert(key.clone(), Phase::Reading);
-        let measured = self.meter.as_ref().map(Meter::begin);
+        let measured = self.meter.as_ref().map(|meter| meter.begin());
         let started = Instant::now();
         let loaded = engine.load(path, &options.engine);
         if let Some(metrics) = &self.server.metrics {
@@ -258,7 +270,7 @@ impl Lifecycle {
     fn free(&self, drain: Drain) -> Result<()> {
         self.in_background(|| {
             drain.wait();
-            let freeing = self.meter.as_ref().map(Meter::frees);
+            let freeing = self.meter.as_ref().map(|meter| meter.frees());
             drain.wait_and_free();
             drop(freeing);
             memory::after_unload();

@@ -51,11 +51,6 @@ pub trait Call: Send + 'static {
     /// Returns whether decoding takes at most about as long as a hand-over to another thread (tens of µs).
     fn is_small(&self) -> bool;
 
-    /// Returns whether its tensors are in memory that its caller may change once it is answered.
-    fn lends(&self) -> bool {
-        false
-    }
-
     /// Decodes the call against the version that it names. `servable` is an error only with [`Self::BODY_FIRST`].
     fn decode(
         &mut self,
@@ -98,7 +93,7 @@ pub async fn ask<C: Call>(
         error = ended => Err(error),
     };
     if let Some(decision) = decided.get() {
-        decision.ended(reply.as_ref().map(|_| ()).map_err(|error| error.kind));
+        decision.ended(reply.as_ref().map(|_| ()));
     }
     observer.end(reply.as_ref().map(C::sent).map_err(|error| error.kind));
     if let Some(entry) = entry {
@@ -281,6 +276,7 @@ impl<C: Call> Planned<C> {
     /// Runs in this thread and encodes the answer.
     fn run(self, server: &ServerState) -> Result<C::Reply> {
         let Planned { call, servable, copies, plan: Plan { run, reading }, context } = self;
+        context.runs();
         let outputs = servable.run(run, &context)?;
         Unanswered { call, servable, copies, reading, context }.answer(server, outputs)
     }
@@ -288,7 +284,11 @@ impl<C: Call> Planned<C> {
     /// Runs in this thread and encodes the answer, unless the run would have to wait.
     fn run_at_once(self, server: &ServerState) -> Result<ControlFlow<C::Reply, Planned<C>>> {
         let Planned { call, servable, copies, plan: Plan { run, reading }, context } = self;
-        match servable.run_at_once(run, &context)? {
+        let outcome = servable.run_at_once(run, &context);
+        if !matches!(outcome, Ok(ControlFlow::Continue(_))) {
+            context.runs();
+        }
+        match outcome? {
             ControlFlow::Break(outputs) => {
                 let unanswered = Unanswered { call, servable, copies, reading, context };
                 unanswered.answer(server, outputs).map(ControlFlow::Break)
@@ -304,6 +304,7 @@ impl<C: Call> Planned<C> {
     fn submit(self) -> Result<Submitted<C>> {
         let Planned { call, servable, copies, plan: Plan { run, reading }, context } = self;
         let outputs = servable.submit(run, &context)?;
+        context.runs();
         Ok(Submitted { outputs, unanswered: Unanswered { call, servable, copies, reading, context } })
     }
 }

@@ -22,9 +22,10 @@ impl Copies {
     ) -> Copies {
         let record = || call.record(servable, request);
         let sample = server.recorder.sample(servable.name(), request, record);
-        let shadow = context.decision.as_ref().and_then(|decision| {
-            Shadowed::take(&server.shadows, decision.split(), servable, request, call.lends())
-        });
+        let shadow = context
+            .decision
+            .as_ref()
+            .and_then(|decision| Shadowed::take(&server.shadows, decision.split(), servable, request));
         Copies { sample, shadow }
     }
 

@@ -73,6 +73,18 @@ impl Request {
         }
     }
 
+    /// Returns the same in memory of its own.
+    pub(super) fn copied(&self) -> Request {
+        let mut copy = self.clone();
+        match &mut copy {
+            Request::Predict { inputs, .. } => inputs.iter_mut().for_each(|input| *input = input.copied()),
+            Request::Classify(Input { examples, .. })
+            | Request::Regress(Input { examples, .. })
+            | Request::MultiInference { examples, .. } => *examples = examples.iter().collect(),
+        }
+        copy
+    }
+
     /// Returns the signature that decides where the request runs.
     pub fn signature(&self) -> &str {
         match self {

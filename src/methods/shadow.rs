@@ -1,7 +1,8 @@
 //! Copies of requests for another version, whose answers are compared with those that were returned, counted, and dropped.
 //!
-//! They must not be felt: a copy shares the tensors of its request, it is offered once the request is answered, and threads of
-//! low priority ask the other version. Little may wait; what is beyond that is dropped and counted.
+//! They must not be felt: a copy is offered once its request is answered, and threads of low priority ask the other version.
+//! Little may wait; what is beyond that is dropped and counted. A copy has memory of its own: tensors may be small parts of a
+//! large body or batch, or be their caller's.
 
 use super::bind;
 use super::examples::TaskAnswer;
@@ -55,7 +56,6 @@ pub struct Shadowed {
     /// The version that answers the request.
     version: i64,
     question: Question,
-    lent: bool,
     /// When the request was ready to run, and how long it took until its outputs were there.
     begun: Instant,
     took: Duration,
@@ -167,14 +167,12 @@ impl Shared {
 }
 
 impl Shadowed {
-    /// Takes a copy of a `request` to `servable`, if its model's traffic has a shadow and it is one of the sample. `lent`: its
-    /// memory is the caller's, who may change it.
+    /// Takes a copy of a `request` to `servable`, if its model's traffic has a shadow and it is one of the sample.
     pub(super) fn take(
         shadows: &Shadows,
         split: &Arc<Split>,
         servable: &Servable,
         request: &Request,
-        lent: bool,
     ) -> Option<Box<Shadowed>> {
         let (rule, counts) = split.shadow()?;
         if !chosen(rule.share) {
@@ -184,10 +182,10 @@ impl Shadowed {
             counts.count(ShadowFate::Memory);
             return None;
         };
-        let question = question(servable, request, lent)?;
+        let question = question(servable, request)?;
         let (split, version, begun) = (split.clone(), servable.version(), Instant::now());
         let (took, returned) = (Duration::ZERO, Vec::new());
-        Some(Box::new(Shadowed { split, version, question, lent, begun, took, returned, held }))
+        Some(Box::new(Shadowed { split, version, question, begun, took, returned, held }))
     }
 
     /// Takes down the answer, which is not sent yet.
@@ -199,8 +197,7 @@ impl Shadowed {
             self.count(ShadowFate::Memory);
             return;
         }
-        let own = |tensor: Tensor| if self.lent { tensor.copied() } else { tensor };
-        self.returned = returned.into_iter().map(|(name, tensor)| (name, own(tensor))).collect();
+        self.returned = returned.into_iter().map(|(name, tensor)| (name, tensor.copied())).collect();
     }
 
     fn count(&self, fate: ShadowFate) {
@@ -270,13 +267,13 @@ impl Drop for Held {
 }
 
 /// Returns what `request` asks of `servable`; `None` if that is not the version it was read for.
-fn question(servable: &Servable, request: &Request, lent: bool) -> Option<Question> {
+fn question(servable: &Servable, request: &Request) -> Option<Question> {
     let Request::Predict { signature, inputs, outputs } = request else {
-        return Some(Question::Examples(request.clone()));
+        return Some(Question::Examples(request.copied()));
     };
     let found = servable.signature(signature)?;
-    let own = |tensor: &Tensor| if lent { tensor.copied() } else { tensor.clone() };
-    let inputs = found.inputs.iter().map(|spec| spec.alias.clone()).zip(inputs.iter().map(own)).collect();
+    let own = inputs.iter().map(Tensor::copied);
+    let inputs = found.inputs.iter().map(|spec| spec.alias.clone()).zip(own).collect();
     let outputs = outputs.iter().map(|place| found.outputs[*place].alias.clone()).collect();
     Some(Question::Predict { signature: signature.clone(), inputs, outputs })
 }

@@ -89,7 +89,7 @@ pub(super) const LIST: &[Listed] = families! {
     "servable_model_load_seconds" Histogram ["model"] "Time of loads that succeeded, warm-up included." load_times;
     "servable_model_file_bytes" Gauge ["model", "version"] "Size of the files of a loaded version: about what it takes in memory, which engines do not tell." file_bytes;
     "servable_versions" Gauge ["state"] "With --lazy_load: versions by their state: START, not loaded yet or to make room for others; LOADING, AVAILABLE, UNLOADING, FAILED." versions;
-    "servable_model_memory_bytes" Gauge ["model", "version"] "With --lazy_load: what the load of a version has taken of the memory, as it was measured. None if it was not." memory_taken;
+    "servable_model_memory_bytes" Gauge ["model", "version"] "With --lazy_load: what a version has taken of the memory, at its load and when its runs moved to another engine, as it was measured. None if the load was not." memory_taken;
     "servable_memory_budget_bytes" Gauge [] "Most memory that all models may take: --memory_budget. None without it." memory_budget;
     "servable_model_rests_total" Counter [] "With --lazy_load: versions that were unloaded to make room for others." rests;
     "servable_load_waits_total" Counter [] "With --lazy_load: requests that waited for the load of their version." load_waits;

@@ -103,7 +103,12 @@ impl<F: Form> Call for Inference<F> {
         let spec = self.spec.as_ref().map_err(Error::clone)?;
         let servable = served(server, spec, servable)?;
         let owner = context.pass.as_ref().map(Pass::name);
-        let shared = self.shared.as_ref().map(|shared| shared.of(owner).known_to(&self.in_place));
+        // What changes the model may keep its inputs.
+        let copies = || !servable.changes_nothing(named(&spec.signature_name));
+        let shared = self.shared.as_ref().map(|shared| match shared.of(owner) {
+            regions if !shared.reads_in_place() || copies() => regions,
+            regions => regions.known_to(&self.in_place),
+        });
         self.form.read(server, (spec, servable), shared, context)
     }
 

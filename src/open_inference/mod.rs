@@ -35,13 +35,14 @@ pub mod statistics;
 pub mod strings;
 pub mod target;
 
+use crate::auth::{Need, Pass, Scope};
 use crate::error::{Error, Kind, Result};
 use crate::methods::health::Health;
 use crate::methods::{ModelSpec, ServerState, bind};
 use crate::registry::{Registry, VersionChoice};
 use crate::servable::Servable;
 use repository::ModelControl;
-use shared_memory::SharedMemory;
+use shared_memory::{Regions, SharedMemory};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -70,6 +71,17 @@ impl OpenInference {
     /// Returns the regions of shared memory, if clients may register any.
     pub fn shared_memory(&self) -> Option<&Arc<SharedMemory>> {
         self.shared_memory.as_ref()
+    }
+
+    /// Returns the regions of who shows the token `pass`, who has to be allowed to call models. Regions whose owners have no
+    /// token any more are forgotten: nobody else could do that, and they keep others from their files.
+    pub fn regions_of<'a>(&'a self, pass: Option<&'a Pass>) -> Result<Regions<'a>> {
+        self.server.check(pass, Need::Of(Scope::Predict))?;
+        let shared = self.shared_memory().ok_or_else(refusal::no_regions)?;
+        if let Some(auth) = &self.server.options.auth {
+            shared.keep_owners(|name| auth.lists(name));
+        }
+        Ok(shared.of(pass.map(Pass::name)))
     }
 
     /// Returns whether requests can be answered.

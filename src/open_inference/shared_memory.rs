@@ -7,7 +7,7 @@
 //!
 //! Names are confined: a file directly in the folder, regular, no link, and with the prefix that the server was started
 //! with. Where requests show tokens, a region is known to the holder of the one that registered it alone, and as long as it
-//! is there, nobody else may register its file.
+//! is there, nobody else may register its file. It goes with its token.
 
 use super::inputs::Expected;
 use super::outputs::Chosen;
@@ -125,9 +125,28 @@ impl SharedMemory {
         SharedMemory { in_place, ..self }
     }
 
+    /// Returns whether models may read inputs where clients have them.
+    pub fn reads_in_place(&self) -> bool {
+        self.in_place
+    }
+
     /// Returns the regions of who shows the token `owner`, or none.
     pub fn of<'a>(&'a self, owner: Option<&'a Arc<str>>) -> Regions<'a> {
         Regions { memory: self, owner, in_place: None }
+    }
+
+    /// Forgets the regions of tokens that `lists` does not know. Requests that use one end as if it were there.
+    pub fn keep_owners(&self, lists: impl Fn(&str) -> bool) {
+        let stays = |owner: &Option<Arc<str>>| owner.as_deref().is_none_or(&lists);
+        if self.regions.load().keys().all(stays) {
+            return;
+        }
+        let forget = |all: &mut All| {
+            all.retain(|owner, _| stays(owner));
+            Ok(())
+        };
+        // It does not fail.
+        let _changed = self.change(forget);
     }
 
     /// Replaces the regions by what `change` makes of them.

@@ -399,6 +399,9 @@ pub struct ModelConfig {
     /// Servable's own: TensorFlow Serving refuses a text with this field, and ignores it in a message.
     #[prost(message, optional, tag = "1001")]
     pub traffic: ::core::option::Option<TrafficSplit>,
+    /// Servable's own, likewise: with --lazy_load, its versions are loaded from the beginning and stay in memory.
+    #[prost(bool, tag = "1002")]
+    pub pinned: bool,
 }
 /// Servable's own: how requests that name neither a version nor a label are spread. A target is the number of a version,
 /// or a label.

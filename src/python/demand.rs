@@ -41,10 +41,14 @@ pub(super) fn end(server: &ServerState) {
     }
 }
 
-pub(super) fn uses(server: &ServerState) -> Vec<(String, i64, f64, u64)> {
+/// A loaded version, as [`uses`] tells of it.
+pub(super) type Told = (String, i64, f64, u64, i64);
+
+pub(super) fn uses(server: &ServerState) -> Vec<Told> {
     let told = server.registry.available().into_iter().filter_map(|servable| {
         let usage = servable.usage()?;
-        Some((servable.name().to_owned(), servable.version(), usage.idle.as_secs_f64(), usage.steps))
+        let (idle, grown) = (usage.idle.as_secs_f64(), servable.grown());
+        Some((servable.name().to_owned(), servable.version(), idle, usage.steps, grown))
     });
     told.collect()
 }

@@ -305,6 +305,7 @@ async fn answered(
     match otherwise {
         Otherwise::Reply(reply) => reply,
         Otherwise::Dormant(spec) => {
+            let _answering = client.connection.answering();
             // Held, so that it is still there when it is told of.
             match Box::pin(loaded(&service.server, client, &spec)).await {
                 Ok(_held) => {
@@ -318,6 +319,7 @@ async fn answered(
         }
         // Boxed: no other request should have to hold it.
         Otherwise::Document(asked, accepts) => {
+            let _answering = client.connection.answering();
             Box::pin(openapi::answer(service, &client.connection, client.pass.as_ref(), asked, accepts)).await
         }
     }

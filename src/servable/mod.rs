@@ -22,6 +22,7 @@ use placement::{Placement, Plan, Policy};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 pub use used::Use;
@@ -45,6 +46,8 @@ pub struct Servable {
     used: Option<Used>,
     // What its load has taken of the memory, in bytes, if that was measured.
     taken: OnceLock<u64>,
+    // What it has taken since then, or given back.
+    grown: AtomicI64,
     // Dropped last, when nothing of this servable is in use; see `new`. The batcher has one too.
     _in_use: mpsc::Sender<Infallible>,
 }
@@ -176,6 +179,7 @@ impl Servable {
             batcher,
             used: tells_use.then(Used::new),
             taken: OnceLock::new(),
+            grown: AtomicI64::new(0),
             _in_use: sender,
         };
         (Arc::new(servable), drain)
@@ -207,9 +211,19 @@ impl Servable {
         let _first = self.taken.set(bytes);
     }
 
-    /// Returns how many bytes of memory its load has taken; `None` if that was not measured.
+    /// Says how many bytes more it has taken since its load, or given back.
+    pub fn grows(&self, bytes: i64) {
+        self.grown.fetch_add(bytes, Relaxed);
+    }
+
+    /// Returns how many bytes it has taken since its load, as far as that was measured.
+    pub fn grown(&self) -> i64 {
+        self.grown.load(Relaxed)
+    }
+
+    /// Returns how many bytes of memory it has taken, with its load; `None` if that was not measured.
     pub fn taken(&self) -> Option<u64> {
-        self.taken.get().copied()
+        self.taken.get().map(|taken| taken.saturating_add_signed(self.grown()))
     }
 
     /// Returns every signature, by name.

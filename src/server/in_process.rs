@@ -2,7 +2,7 @@
 //! on which those go on that have to wait.
 
 use super::{Running, Server, cannot_start, grpc, rest};
-use crate::connections::Slot;
+use crate::connections::{Connection, Slot};
 use crate::error::{Error, Kind, Result};
 use crate::host::priority;
 use std::pin::Pin;
@@ -19,6 +19,19 @@ pub(super) struct InProcess {
 /// are dropped, or its grace is over. To be polled with [`Server::own_threads`] entered.
 pub type Answering<T> = Pin<Box<dyn Future<Output = (T, Slot)> + Send>>;
 
+/// Returns what `answer` makes, in `slot`. No other connection needs its place: all of the request is there.
+fn answering<T, F: Future<Output = T> + Send + 'static>(
+    slot: Slot,
+    answer: impl FnOnce(Arc<Connection>) -> F,
+) -> Answering<T> {
+    let (busy, answer) = (slot.connection.answering(), answer(slot.connection.clone()));
+    Box::pin(async move {
+        let answer = answer.await;
+        drop(busy);
+        (answer, slot)
+    })
+}
+
 impl Server {
     /// Answers a request to REST. Fails once the server stops.
     pub fn ask_rest(
@@ -27,8 +40,7 @@ impl Server {
     ) -> Result<Answering<rest::in_process::Answered>> {
         let (slot, service) = self.entered(|own| own.rest.clone())?;
         let read = rest::in_process::read(asked);
-        let connection = slot.connection.clone();
-        Ok(Box::pin(async move { (service.answer_own(read, connection).await, slot) }))
+        Ok(answering(slot, |connection| async move { service.answer_own(read, connection).await }))
     }
 
     /// Answers a call of gRPC. Fails once the server stops.
@@ -38,8 +50,7 @@ impl Server {
     ) -> Result<Answering<grpc::in_process::Answered>> {
         let (slot, service) = self.entered(|own| own.grpc.clone())?;
         let read = grpc::in_process::read(asked);
-        let connection = slot.connection.clone();
-        Ok(Box::pin(async move { (service.answer_own(read, connection).await, slot) }))
+        Ok(answering(slot, |connection| async move { service.answer_own(read, connection).await }))
     }
 
     /// Counts a request as a connection, so that a server that stops waits for it.

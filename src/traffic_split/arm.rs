@@ -113,12 +113,17 @@ impl Arm {
         self.counts.count(reason);
     }
 
+    /// Returns whether it is this version, and is rolled back.
+    pub(super) fn is_rolled_back(&self, version: i64) -> bool {
+        self.rolled_back.load(Relaxed) == version
+    }
+
     /// Returns the version that gets its requests, or why none does.
-    pub(super) fn find<'v, V: Versions>(&self, versions: &'v V) -> Result<&'v V::Handle, SplitReason> {
+    pub(super) fn find<'v, V: Versions>(&self, versions: &'v V) -> Result<(i64, &'v V::Handle), SplitReason> {
         let found = self.target.as_ref().and_then(|target| available(target, versions));
         let (version, found) = found.ok_or(SplitReason::Unavailable)?;
         self.is_now(version);
-        if self.rolled_back.load(Relaxed) == version { Err(SplitReason::RolledBack) } else { Ok(found) }
+        if self.is_rolled_back(version) { Err(SplitReason::RolledBack) } else { Ok((version, found)) }
     }
 
     /// Notes the version that it stands for.
@@ -129,9 +134,9 @@ impl Arm {
         }
     }
 
-    /// Takes down how a request ended.
-    pub(super) fn ended(&self, failed: bool, took: Option<Duration>) {
-        if let Some(observed) = &self.observed {
+    /// Takes down how a request to `version` ended, unless it stands for another one by now.
+    pub(super) fn ended(&self, version: i64, failed: bool, took: Option<Duration>) {
+        if let Some(observed) = self.observed.as_ref().filter(|_| self.version.load(Relaxed) == version) {
             observed.count(failed, took);
         }
     }

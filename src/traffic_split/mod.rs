@@ -18,12 +18,13 @@ pub use keys::{Keys, Wanted};
 pub use rollback::Window;
 pub use watching::Watching;
 
-use crate::error::Kind;
+use crate::error::Error;
 use crate::metrics::{ShadowCounts, SplitCounts, SplitReason};
 use arm::Arm;
 use choice::Weight;
 use rollback::{Told, excess, told};
 use rules::{RollBackRule, Rules, ShadowRule, Target};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,8 +51,18 @@ pub struct Split {
 pub struct Decision {
     split: Arc<Split>,
     place: usize,
-    /// When that was decided, if the times of requests matter.
-    begun: Option<Instant>,
+    version: i64,
+    /// If it matters how requests end.
+    begun: Option<Arc<Begun>>,
+}
+
+/// A request of which is taken down how it ends.
+#[derive(Debug)]
+struct Begun {
+    /// When it was decided whom it goes to.
+    at: Instant,
+    /// Whether its run has begun.
+    runs: AtomicBool,
 }
 
 impl Split {
@@ -118,9 +129,9 @@ impl Split {
         let arm = &self.arms[place];
         if place > 0 {
             match arm.find(versions) {
-                Ok(found) => {
+                Ok((version, found)) => {
                     arm.count(reason);
-                    return Some((found, self.decision(place)));
+                    return Some((found, self.decision(place, version)));
                 }
                 // It is the default's now.
                 Err(why) => arm.count(why),
@@ -132,7 +143,7 @@ impl Split {
         if place == 0 {
             default.count(if stands_in { SplitReason::Unavailable } else { reason });
         }
-        Some((found, self.decision(0)))
+        Some((found, self.decision(0, version)))
     }
 
     /// Returns the version for what is no such request: the default's.
@@ -149,9 +160,17 @@ impl Split {
         let others = || {
             self.arms[1..].iter().filter_map(Arm::target).chain(self.rules.shadow.as_ref().map(|one| &one.to))
         };
-        let is_another = |version: i64| others().any(|to| arm::version(to, versions) == Some(version));
-        let newest =
-            versions.newest().find(|(version, _)| !is_another(*version)).or_else(|| versions.newest().next());
+        let is = |to: &Target, version: i64| arm::version(to, versions) == Some(version);
+        let is_another = |version: i64| others().any(|to| is(to, version));
+        let is_shadow =
+            |version: i64| self.rules.shadow.as_ref().is_some_and(|shadow| is(&shadow.to, version));
+        // One whose answers nobody is to get is the last.
+        let may_answer = |version: i64| {
+            !is_shadow(version) && !self.arms[1..].iter().any(|arm| arm.is_rolled_back(version))
+        };
+        let newest = (versions.newest().find(|(version, _)| !is_another(*version)))
+            .or_else(|| versions.newest().find(|(version, _)| may_answer(*version)))
+            .or_else(|| versions.newest().next());
         newest.map(|(version, found)| (version, found, named.is_some()))
     }
 
@@ -173,8 +192,10 @@ impl Split {
         (choice::place(&self.weights, number).map_or(0, |share| self.of_share[share]), reason)
     }
 
-    fn decision(self: &Arc<Self>, place: usize) -> Decision {
-        Decision { split: self.clone(), place, begun: self.rules.roll_back.is_some().then(Instant::now) }
+    fn decision(self: &Arc<Self>, place: usize, version: i64) -> Decision {
+        let begun = || Arc::new(Begun { at: Instant::now(), runs: AtomicBool::new(false) });
+        let begun = self.rules.roll_back.is_some().then(begun);
+        Decision { split: self.clone(), place, version, begun }
     }
 
     /// Looks whether a target is to be rolled back `now`, if it is time for that.
@@ -260,15 +281,23 @@ impl Decision {
         &self.split
     }
 
-    /// Takes down how the request ended.
-    pub fn ended(&self, outcome: Result<(), Kind>) {
-        let (Some(begun), Some(rule)) = (self.begun, &self.split.rules.roll_back) else { return };
-        let took: Duration = begun.elapsed();
-        let arm = &self.split.arms[self.place];
-        match told(outcome, rule.client_errors) {
+    /// Takes down that the version's run has begun.
+    pub fn runs(&self) {
+        if let Some(begun) = &self.begun {
+            begun.runs.store(true, Relaxed);
+        }
+    }
+
+    /// Takes down how the request ended. One that ended before its run says nothing of the version, unless clients' errors count.
+    pub fn ended(&self, outcome: Result<(), &Error>) {
+        let (Some(begun), Some(rule)) = (&self.begun, &self.split.rules.roll_back) else { return };
+        let took: Duration = begun.at.elapsed();
+        let (arm, version) = (&self.split.arms[self.place], self.version);
+        match told(outcome, begun.runs.load(Relaxed), took, rule) {
             Told::Nothing => {}
-            Told::Answered => arm.ended(false, Some(took)),
-            Told::Failed { timed } => arm.ended(true, timed.then_some(took)),
+            Told::Answered => arm.ended(version, false, Some(took)),
+            Told::Slow => arm.ended(version, false, Some(took)),
+            Told::Failed { timed } => arm.ended(version, true, timed.then_some(took)),
         }
     }
 }

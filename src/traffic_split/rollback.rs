@@ -1,7 +1,7 @@
 //! Whether a target is to get no traffic any more, by what was seen of it and of the default: pure.
 
 use super::rules::RollBackRule;
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -122,6 +122,8 @@ pub(super) enum Told {
     Nothing,
     /// It was answered.
     Answered,
+    /// It was not, in a time that counts, and that is not the version's fault.
+    Slow,
     /// It failed. `timed`: after a time that counts.
     Failed {
         /// Whether its time says something, too.
@@ -129,35 +131,32 @@ pub(super) enum Told {
     },
 }
 
-/// Returns what the outcome of a request says. `client_errors`: whether errors count that are a client's fault; those of a
-/// model about its input look alike.
-pub(super) fn told(outcome: Result<(), Kind>, client_errors: bool) -> Told {
-    match outcome {
-        Ok(()) => Told::Answered,
-        Err(Kind::Cancelled | Kind::PermissionDenied | Kind::Unauthenticated) => Told::Nothing,
-        Err(Kind::DeadlineExceeded) => Told::Failed { timed: true },
-        Err(
-            Kind::Unknown
-            | Kind::ResourceExhausted
-            | Kind::Aborted
-            | Kind::Unimplemented
-            | Kind::Internal
-            | Kind::Unavailable
-            | Kind::DataLoss,
-        ) => Told::Failed { timed: false },
-        Err(
-            Kind::InvalidArgument
-            | Kind::NotFound
-            | Kind::AlreadyExists
-            | Kind::FailedPrecondition
-            | Kind::OutOfRange,
-        ) => {
-            if client_errors {
-                Told::Failed { timed: false }
-            } else {
-                Told::Nothing
-            }
-        }
+/// A deadline that passed after less says that a client is in a hurry, unless the rule has a bound of its own.
+const HURRY: Duration = Duration::from_secs(1);
+
+/// Returns what the outcome of a request says, which `took` so long, and whose run had begun if it `ran`. Clients' errors count
+/// if the rule says so: those of a model about its input look alike.
+pub(super) fn told(outcome: Result<(), &Error>, ran: bool, took: Duration, rule: &RollBackRule) -> Told {
+    let Err(error) = outcome else { return Told::Answered };
+    let of_client = || if rule.client_errors { Told::Failed { timed: false } } else { Told::Nothing };
+    match error.kind {
+        Kind::Cancelled | Kind::PermissionDenied | Kind::Unauthenticated => Told::Nothing,
+        Kind::InvalidArgument
+        | Kind::NotFound
+        | Kind::AlreadyExists
+        | Kind::FailedPrecondition
+        | Kind::OutOfRange => of_client(),
+        // What is too large, or does not fit into the memory for requests.
+        _ if !ran || error.http_status() == 413 => of_client(),
+        Kind::DeadlineExceeded if took < rule.max_p99.unwrap_or(HURRY) => Told::Slow,
+        Kind::DeadlineExceeded => Told::Failed { timed: true },
+        Kind::Unknown
+        | Kind::ResourceExhausted
+        | Kind::Aborted
+        | Kind::Unimplemented
+        | Kind::Internal
+        | Kind::Unavailable
+        | Kind::DataLoss => Told::Failed { timed: false },
     }
 }
 
@@ -207,13 +206,39 @@ mod tests {
 
     #[test]
     fn a_client_cannot_have_a_version_rolled_back_by_its_own_faults() {
-        assert_eq!(told(Err(Kind::InvalidArgument), false), Told::Nothing);
-        assert_eq!(told(Err(Kind::InvalidArgument), true), Told::Failed { timed: false });
-        for kind in [Kind::Cancelled, Kind::Unauthenticated, Kind::PermissionDenied] {
-            assert_eq!(told(Err(kind), true), Told::Nothing);
+        let (lenient, strict) = (rule(), RollBackRule { client_errors: true, ..rule() });
+        let of = |kind, ran, millis, rule: &RollBackRule| {
+            told(Err(&Error::new(kind, "")), ran, Duration::from_millis(millis), rule)
+        };
+        let failed = Told::Failed { timed: false };
+        for (kind, ran) in
+            [(Kind::InvalidArgument, true), (Kind::ResourceExhausted, false), (Kind::Unavailable, false)]
+        {
+            assert_eq!(
+                (of(kind, ran, 1, &lenient), of(kind, ran, 1, &strict)),
+                (Told::Nothing, failed),
+                "{kind:?}"
+            );
         }
-        assert_eq!(told(Err(Kind::DeadlineExceeded), false), Told::Failed { timed: true });
-        assert_eq!(told(Ok(()), false), Told::Answered);
+        let large = Error::new(Kind::ResourceExhausted, "").with_status(413);
+        assert_eq!(told(Err(&large), true, Duration::ZERO, &lenient), Told::Nothing);
+        assert_eq!(of(Kind::ResourceExhausted, true, 1, &lenient), failed);
+        for kind in [Kind::Cancelled, Kind::Unauthenticated, Kind::PermissionDenied] {
+            assert_eq!(of(kind, true, 1, &strict), Told::Nothing);
+        }
+        assert_eq!(told(Ok(()), true, Duration::ZERO, &lenient), Told::Answered);
+    }
+
+    #[test]
+    fn a_deadline_counts_that_a_version_should_have_kept() {
+        let bound = RollBackRule { max_p99: Some(Duration::from_millis(20)), ..rule() };
+        let of = |ran, millis, rule: &RollBackRule| {
+            told(Err(&Error::new(Kind::DeadlineExceeded, "")), ran, Duration::from_millis(millis), rule)
+        };
+        let failed = Told::Failed { timed: true };
+        assert_eq!((of(true, 999, &rule()), of(true, 1_000, &rule())), (Told::Slow, failed));
+        assert_eq!((of(true, 19, &bound), of(true, 20, &bound)), (Told::Slow, failed));
+        assert_eq!(of(false, 5_000, &rule()), Told::Nothing);
     }
 
     #[test]

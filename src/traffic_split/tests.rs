@@ -161,7 +161,8 @@ fn watched() -> Rules {
 fn fail(split: &Arc<Split>, versions: &Numbers, requests: usize) {
     for _ in 0..requests {
         let (_, decision) = split.decide(versions, None, 1).unwrap();
-        decision.ended(Err(Kind::Internal));
+        decision.runs();
+        decision.ended(Err(&Error::internal("")));
     }
 }
 
@@ -196,6 +197,43 @@ fn a_version_that_is_rolled_back_gets_nothing_and_another_behind_its_label_does(
 }
 
 #[test]
+fn what_ends_late_is_not_the_next_versions() {
+    let (split, _) = split(watched());
+    let versions = Numbers::of(&[1, 2], &[("canary", 2)]);
+    let late: Vec<_> = (0..20).map(|_| split.decide(&versions, None, 1).unwrap().1).collect();
+    let moved = Numbers::of(&[1, 2, 3], &[("canary", 3)]);
+    assert_eq!(version(&split, &moved, None, 1), Some(3));
+    for decision in late {
+        decision.runs();
+        decision.ended(Err(&Error::internal("")));
+    }
+    split.look(Instant::now() + Duration::from_secs(2));
+    assert_eq!(version(&split, &moved, None, 1), Some(3));
+}
+
+#[test]
+fn nobody_stands_in_who_is_rolled_back_or_a_shadow() {
+    let shadow =
+        ShadowRule { to: Target::Version(5), share: 1.0, tolerance: 0.0, timeout: Duration::from_secs(1) };
+    let rules = Rules {
+        default_to: Some(Target::Version(2)),
+        shares: vec![share("4", rules::WHOLE / 2), share("3", rules::WHOLE / 4)],
+        shadow: Some(shadow),
+        ..watched()
+    };
+    let (split, _) = split(rules);
+    let default = |versions: &[i64]| split.default(&Numbers::of(versions, &[])).copied();
+    assert_eq!(
+        (default(&[2, 3, 4, 5]), default(&[1, 3, 4, 5]), default(&[3, 4, 5])),
+        (Some(2), Some(1), Some(4))
+    );
+    split.arms[1].find(&Numbers::of(&[4], &[])).unwrap();
+    split.arms[1].look(Instant::now(), Duration::from_secs(60));
+    assert_eq!(split.arms[1].roll_back("why", true), Some(4));
+    assert_eq!((default(&[3, 4, 5]), default(&[4, 5])), (Some(3), Some(5)));
+}
+
+#[test]
 fn what_clients_do_wrong_rolls_nothing_back_unless_it_counts() {
     for (client_errors, expected) in [(false, 2), (true, 1)] {
         let mut rules = watched();
@@ -203,7 +241,7 @@ fn what_clients_do_wrong_rolls_nothing_back_unless_it_counts() {
         let (split, _) = split(rules);
         let versions = Numbers::of(&[1, 2], &[("canary", 2)]);
         for _ in 0..20 {
-            split.decide(&versions, None, 1).unwrap().1.ended(Err(Kind::InvalidArgument));
+            split.decide(&versions, None, 1).unwrap().1.ended(Err(&Error::invalid("")));
         }
         split.look(Instant::now() + Duration::from_secs(2));
         assert_eq!(version(&split, &versions, None, 1), Some(expected));

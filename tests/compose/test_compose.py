@@ -37,8 +37,14 @@ PORTS = ("REST_PORT", "GRPC_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "STORE_POR
 OWN = "override.yaml" in " ".join(COMPOSE)
 """Whether the images are those of images.py, among which there is no Grafana."""
 CHOSEN = {"$job": "servable", "$instance": ".*", "$model": ".*", "$__rate_interval": "1m"}
-ABSENT = ("servable_requests_denied_total", "servable_batch")
-"""What only servers with tokens, or with batching, tell."""
+ABSENT = (
+    "servable_requests_denied_total",
+    "servable_batch",
+    *("servable_split", "servable_shadow"),
+    *("servable_versions", "servable_model_memory", "servable_memory_budget", "servable_load_wait"),
+    "servable_model_rests",
+)
+"""What only servers tell with tokens, batching, traffic that is spread, or models on demand."""
 
 up = pytest.mark.skipif(not COMPOSE, reason="make test-compose runs this: it needs a Docker daemon")
 

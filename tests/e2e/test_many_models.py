@@ -259,23 +259,29 @@ def test_a_model_with_a_request_in_flight_does_not_make_room(tmp_path: Path) -> 
     budget = max(sizes["loop"] + 2 * max(sizes[name] for name in names), 1 << 20)
     flags = (LAZY, f"--memory_budget={budget}", "--pinned_models=first", METRICS)
     with serving(f"--models_dir={folder}", *flags) as served:
-        assert predict(served, "loop", {"inputs": 1}).status == 200
-        with Wire(served) as wire:
-            body = json.dumps({"inputs": 4_000_000 // STEP_MICROS})
-            wire.send(message("POST", "/v1/models/loop:predict", body))
 
-            def is_in_flight() -> bool:
-                seen = metrics(served).items()
-                return any(
-                    value == 1 and name.startswith('servable_requests_in_flight{model="loop",version="1"')
-                    for name, value in seen
-                )
+        def is_in_flight() -> bool:
+            name = 'servable_requests_in_flight{model="loop",version="1"'
+            return any(value == 1 and key.startswith(name) for key, value in metrics(served).items())
 
-            assert until(is_in_flight)
-            for name in names * 3:
-                assert answer(served, name) == 3.0
-            assert "unloaded loop" not in served.log
-            assert wire.reply().status == 200
+        def stays_meanwhile(seconds: int) -> bool:
+            """Returns whether the model was in use, for about so long, for all of the others' loads."""
+            assert predict(served, "loop", {"inputs": 1}).status == 200
+            before = served.log.count("unloaded loop")
+            with Wire(served) as wire:
+                body = json.dumps({"inputs": seconds * 1_000_000 // STEP_MICROS})
+                wire.send(message("POST", "/v1/models/loop:predict", body))
+                assert until(is_in_flight)
+                for name in names * 3:
+                    assert answer(served, name) == 3.0
+                unloads = served.log.count("unloaded loop") - before
+                was_long_enough = is_in_flight()
+                assert not was_long_enough or unloads == 0
+                assert wire.reply().status == 200
+            return was_long_enough
+
+        # Nobody knows how fast the machine is.
+        assert any(stays_meanwhile(seconds) for seconds in (2, 8, 32))
 
 
 # ---- folders of models

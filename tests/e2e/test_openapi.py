@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clients import await_versions
 from conftest import ROOT, Served
 from model_configs import config_file, entry
 from openapi_documents import Document, examples, faults, operations, read, schema_faults
@@ -179,6 +180,8 @@ def test_versions_and_labels_have_documents(tmp_path: Path) -> None:
         ),
     )
     with serving(f"--model_config_file={config}", "--allow_version_labels_for_unavailable_models") as served:
+        # It serves as soon as one of them is loaded.
+        await_versions(served, "a%20b", 1, 2)
         for of, version in [("a%20b", "2"), ("a%20b/versions/1", "1"), ("a%20b/labels/stable", "1")]:
             document = read(served, of)
             assert document["info"]["version"] == version

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 from clients import Stub
 from conftest import ROOT, Served
-from servers import WITH_GRPC, serving, until
+from model_configs import config_file, entry
+from servers import MODELS, WITH_GRPC, put_version, serving, until
 from test_metrics_list import ALERTS, expressions, selectors
 from wire import ask, predict
 
@@ -86,6 +87,7 @@ def load(served: Served) -> Iterator[None]:
             while not ended.wait(0.02):
                 predict(served, "m", {"instances": [1.0, 2.0]})
                 predict(served, "m", {"instances": "no"})
+                predict(served, "n", {"instances": [1.0]})
                 stub.predict("m")
 
     thread = threading.Thread(target=send)
@@ -97,6 +99,19 @@ def load(served: Served) -> Iterator[None]:
         thread.join(60)
 
 
+def everything(base: Path, folder: Path) -> list[str]:
+    """Returns the flags of a server of ``m``, whose traffic is spread, and ``n``, loaded on demand."""
+    put_version("half_plus_two", base, 2)
+    traffic = {"share": [{"to": "2", "percent": 50}], "shadow": {"to": "2", "percent": 100}}
+    config = config_file(
+        folder,
+        entry("m", base, modelVersionPolicy={"all": {}}, traffic=traffic),
+        entry("n", MODELS / "half_plus_two"),
+    )
+    on_demand = ("--lazy_load", "--memory_budget=1GiB")
+    return [f"--model_config_file={config}", WITH_GRPC, "--enable_batching", *on_demand]
+
+
 @pytest.mark.timeout(300)
 def test_every_expression_has_data(base: Path, tmp_path: Path) -> None:
     wanted = [_chosen(expression) for expression in expressions() if WITH_TOKENS not in expression]
@@ -106,7 +121,7 @@ def test_every_expression_has_data(base: Path, tmp_path: Path) -> None:
     missing = {expression for expression in wanted if expression not in alerts} | inputs
     assert len(missing) > 30
     with (
-        serving(f"m={base}", WITH_GRPC, "--enable_batching") as served,
+        serving(*everything(base, tmp_path)) as served,
         load(served),
         prometheus(tmp_path, served) as ask_api,
     ):

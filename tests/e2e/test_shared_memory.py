@@ -374,6 +374,16 @@ def test_a_region_is_its_tokens(tmp_path: Path) -> None:
             bob.unregister()
             assert ann.names() == ["r"]
             ann.unregister()
+        # Whose token is taken away holds no file.
+        gone, bob = (
+            Client(served, "rest", {"Authorization": tokens.bearer(name)}) for name in ("ann", "bob")
+        )
+        assert gone.register("r", key(path), 400) is None
+        refused = bob.register("r", key(path), 400)
+        assert refused is not None and "the holder of another token" in refused[1]
+        tokens.remove("ann")
+        assert until(lambda: bob.register("r", key(path), 400) is None)
+        assert bob.names() == ["r"]
 
 
 def test_the_flag_takes_a_prefix() -> None:

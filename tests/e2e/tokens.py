@@ -33,6 +33,11 @@ class TokenFile:
         self.write()
         return self.tokens[name]
 
+    def remove(self, name: str) -> None:
+        """Takes a token's line out of the file."""
+        self.lines = [line for line in self.lines if line.split()[0].partition(":")[0] != name]
+        self.write()
+
     def write(self) -> None:
         """Writes the lines, at once."""
         new = self.path.with_suffix(".new")

@@ -65,6 +65,7 @@ class FakeCore:
         self.on_demand: set[tuple[str, int]] = set()
         self.in_flight: set[tuple[str, int]] = set()
         self.used: dict[tuple[str, int], tuple[float, int]] = {}
+        self.grown: dict[tuple[str, int], int] = {}
         self.taken: dict[str, int] = {}
         self.ended = False
 
@@ -136,10 +137,10 @@ class FakeCore:
             self.ended = True
             self.changed.notify_all()
 
-    def uses(self) -> list[tuple[str, int, float, int]]:
+    def uses(self) -> list[tuple[str, int, float, int, int]]:
         with self.changed:
             available = [key for key, state in self.state.items() if state == "AVAILABLE"]
-            return [(*key, *self.used.get(key, (0.0, 0))) for key in available]
+            return [(*key, *self.used.get(key, (0.0, 0)), self.grown.get(key, 0)) for key in available]
 
     def rest(self, name: str, version: int) -> bool:
         if (name, version) in self.in_flight:

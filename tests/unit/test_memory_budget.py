@@ -164,3 +164,88 @@ def test_a_turn_that_hangs_is_given_to_the_next(memory: Memory, monkeypatch: pyt
     hangs.set()
     hanging.join(10)
     assert memory.budget.held("hanging", 1) == (PART, True)
+
+
+# ---- what versions take after their loads
+
+
+def test_what_a_version_takes_in_another_engine_counts_and_others_leave(memory: Memory) -> None:
+    memory.load("a", PART)
+    memory.load("b", PART)
+    memory.use("a", 9.0)
+    memory.use("b", 0.0, uses=5)
+    memory.core.grown["b", 1] = PART
+    memory.budget.look()
+    assert memory.left == ["a"]
+    assert memory.budget.held("b", 1) == (2 * PART, True)
+    memory.core.grown["b", 1] = -PART
+    memory.budget.look()
+    assert memory.budget.held("b", 1) == (LEAST_BYTES, True)
+
+
+def test_a_load_looks_too(memory: Memory) -> None:
+    memory.load("a", PART)
+    memory.core.grown["a", 1] = PART
+    memory.load("b", PART, file_bytes=PART)
+    assert memory.left == ["a"]
+
+
+def test_room_is_made_for_what_a_version_will_take_again(memory: Memory) -> None:
+    memory.load("a", PART)
+    memory.core.grown["a", 1] = PART
+    memory.budget.look()
+    memory.core.rest("a", 1)
+    memory.budget.freed("a", 1)
+    del memory.core.grown["a", 1]
+    memory.load("b", PART)
+    memory.load("a", PART)
+    assert memory.left == ["b"]
+
+
+def test_one_that_takes_more_than_all_may_stays_alone_and_is_loaded_again(
+    memory: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory.load("a", PART)
+    memory.load("b", PART)
+    memory.core.grown["b", 1] = BUDGET
+    for _ in range(3):
+        memory.budget.look()
+    assert memory.left == ["a"], "it would be loaded and moved again by its next request"
+    assert caplog.text.count("b version 1 takes") == caplog.text.count("--engine=tensorflow") == 1
+    del memory.core.grown["b", 1]
+    memory.load("a", PART)
+    assert memory.left == ["a"], "it fits in the engine that loaded it"
+
+
+def test_looks_go_on_until_the_end_whatever_fails(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(memory_budget, "LOOK_SECONDS", 0.001)
+    ended, looks = threading.Event(), []
+
+    def look() -> None:
+        looks.append(len(looks))
+        if len(looks) == 1:
+            raise RuntimeError("on purpose")
+        if len(looks) == 3:
+            ended.set()
+
+    monkeypatch.setattr(memory.budget, "look", look)
+    memory.budget.follow(ended)
+    assert "on purpose" in caplog.text
+    assert looks == [0, 1, 2]
+
+
+def test_a_look_waits_for_no_load(memory: Memory, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.mkdir()
+    load = VersionLoad("a", 1, str(path), threading.Event())
+    memory.load("b", PART)
+    memory.core.grown["b", 1] = 2 * BUDGET
+    with memory.budget.turn(load, str(path)):
+        before = memory.budget.total()
+        looking = threading.Thread(target=memory.budget.look, daemon=True)
+        looking.start()
+        looking.join(30)
+        assert not looking.is_alive()
+        assert memory.budget.total() == before

@@ -77,6 +77,47 @@ def test_a_model_whose_traffic_is_spread_is_loaded_from_the_beginning_and_does_n
     assert not setup.manager.rest("m", 1)
 
 
+def test_versions_that_were_put_off_are_loaded_once_traffic_is_spread_over_them(make: Make) -> None:
+    setup = make()
+    plain = ModelConfig("m", "/models/m", policy=Latest(3))
+    setup.manager.apply([plain])
+    setup.aspire("m", 1, 2, 3)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    assert loads(setup) == []
+    setup.manager.apply([replace(plain, traffic=Traffic(shares=(TrafficShare("2", 5.0),)))])
+    setup.core.wait_for(*(("m", version, "AVAILABLE") for version in (1, 2, 3)))
+    assert not any(setup.manager.rest("m", version) for version in (1, 2, 3))
+
+
+def test_a_model_is_pinned_by_its_configuration_as_well(make: Make) -> None:
+    setup = make()
+    m, n = ModelConfig("m", "/models/m", pinned=True), ModelConfig("n", "/models/n", policy=Latest(2))
+    setup.manager.apply([m, n])
+    setup.aspire("m", 1)
+    setup.aspire("n", 1, 2)
+    setup.wait_available_as(m=Availability.AVAILABLE, n=Availability.ON_DEMAND)
+    assert not setup.manager.rest("m", 1)
+    # Every version of one that is pinned later is loaded then, and may rest once it no longer is.
+    setup.manager.apply([replace(m, pinned=False), replace(n, pinned=True)])
+    setup.core.wait_told("n", 1)
+    setup.core.wait_told("n", 2)
+    assert setup.manager.rest("m", 1)
+    assert not setup.manager.rest("n", 2)
+
+
+def test_pinning_a_model_whose_load_has_just_failed_does_not_try_it_again(make: Make) -> None:
+    setup = make()
+    m = ModelConfig("m", "/models/m")
+    setup.manager.apply([m])
+    setup.core.on_load = fail_on(("m", 1))
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "UNAVAILABLE")
+    setup.manager.apply([replace(m, pinned=True)])
+    assert loads(setup) == [("m", 1)]
+
+
 def test_each_version_is_loaded_by_itself(make: Make) -> None:
     setup = make("m")
     setup.aspire("m", 1, 2, 3)

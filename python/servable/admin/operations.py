@@ -93,6 +93,8 @@ class Management:
             fields["labels"] = dict(config.labels)
             if config.traffic is not None:
                 fields["traffic"] = traffic_told(config.traffic, self._core.traffic(name))
+            if config.pinned or name in self._config.lifecycle.pinned_models:
+                fields["pinned"] = True
         newest_first = sorted(states, key=lambda state: -state[1])
         fields["versions"] = [self._version(*state) for state in newest_first]
         return fields
@@ -166,8 +168,8 @@ class Management:
     def load(self, name: str, entry: Mapping[str, Any], wait_seconds: float) -> Fields:
         """Adds or changes a model. entry: a ModelConfig in protobuf's JSON form, with at least ``base_path``.
 
-        Fields missing from the entry (policy, labels, logging, traffic) stay as they are; an empty value
-        removes them.
+        Fields missing from the entry (policy, labels, logging, traffic, pinned) stay as they are; an empty
+        value removes them.
 
         Waits until the model is available or has failed, ``wait_seconds`` at most; the result tells which.
         """
@@ -331,6 +333,8 @@ def _completed(new: ModelConfig, entry: Mapping[str, Any], before: ModelConfig) 
         kept["logging"] = before.logging
     if not states("traffic"):
         kept["traffic"] = before.traffic
+    if not states("pinned"):
+        kept["pinned"] = before.pinned
     # A policy for a path that is itself a version's folder is valid for that path only.
     moved = isinstance(before.policy, Folder) and new.base_path != before.base_path
     if not states("model_version_policy") and not moved:

@@ -94,6 +94,7 @@ def _config_message(models: Sequence[ModelConfig]) -> Any:
             entry.logging_config.SetInParent()
         if model.traffic is not None:
             write_traffic(model.traffic, entry.traffic)
+        entry.pinned = model.pinned
         if isinstance(model.policy, All):
             entry.model_version_policy.all.SetInParent()
         elif isinstance(model.policy, Latest):
@@ -121,6 +122,7 @@ def _model(entry: Any) -> ModelConfig:
         labels=dict(sorted(entry.version_labels.items())),
         logging=_logging(entry.logging_config) if entry.HasField("logging_config") else None,
         traffic=traffic_of(entry.traffic) if entry.HasField("traffic") else None,
+        pinned=entry.pinned,
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from servable.config.arguments import Arguments, check_text
 from servable.errors import UsageError
 from servable.sizes import parse_size
 
 LEAST = 1 << 20
 """Smallest budget, in bytes: nothing fits a smaller one."""
+MOST_NAMED = 10
+"""Most models that are named where one is not known."""
 
 
 def memory_budget(arguments: Arguments) -> int:
@@ -27,7 +31,27 @@ def memory_budget(arguments: Arguments) -> int:
 
 
 def pinned_models(arguments: Arguments) -> tuple[str, ...]:
-    """Returns the names of models that stay in memory."""
+    """Returns the names of models that stay in memory. Raises ``UsageError``."""
     texts = arguments.texts("pinned_models")
     check_text(texts)
-    return tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
+    names = tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
+    if names and not arguments.boolean("lazy_load"):
+        raise UsageError("--pinned_models needs --lazy_load: without it every model is loaded and stays")
+    return names
+
+
+def unknown_pins(pinned: Iterable[str], models: Iterable[str], more_may_come: bool) -> str:
+    """Returns what is to be said of pins that no model has; "" for nothing.
+
+    more_may_come: models are added while the server runs.
+    """
+    known = set(models)
+    unknown = sorted(set(pinned) - known)
+    if not unknown:
+        return ""
+    names = ", ".join(sorted(known)[:MOST_NAMED]) + (", …" if len(known) > MOST_NAMED else "")
+    later = ": they count once there are such models" if more_may_come else ""
+    return (
+        f"--pinned_models names {', '.join(unknown)}, which this server does not have{later}; "
+        f"its models: {names or 'none'}"
+    )

@@ -66,7 +66,8 @@ class ModelConfig:
     """One model: its name, the location of its versions, and the policy that selects among them.
 
     labels: label → version; applied whenever the version is available. logging: which requests are logged.
-    traffic: how requests are spread that name no version; None: the latest version gets them.
+    traffic: how requests are spread that name no version; None: the latest version gets them. pinned: with
+    --lazy_load, its versions are loaded from the beginning and stay.
     """
 
     name: str
@@ -76,6 +77,7 @@ class ModelConfig:
     labels: Mapping[str, int] = field(default_factory=dict)
     logging: LoggingConfig | None = None
     traffic: Traffic | None = None
+    pinned: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,11 @@ class DemandCore(Protocol):
     def end_demand(self) -> None:
         """Ends all waiting, present and future."""
 
-    def uses(self) -> Sequence[tuple[str, int, float, int]]:
-        """Returns (name, version, seconds since its last run, tenths of a second with a run), if loaded."""
+    def uses(self) -> Sequence[tuple[str, int, float, int, int]]:
+        """Returns (name, version, seconds since its last run, tenths of a second with one, growth).
+
+        The growth is what it has taken of the memory since its load, in bytes.
+        """
 
     def rest(self, name: str, version: int) -> bool:
         """Moves a version to UNLOADING, to be unloaded, unless a request holds it; returns whether it did."""

@@ -54,6 +54,14 @@ def _never() -> bool:
     return False
 
 
+def _stays(model: ModelConfig) -> bool:
+    """True if a model is loaded from the beginning, even with ``lazy_load``.
+
+    A target of traffic that is not loaded gets none, so it would never be.
+    """
+    return model.pinned or model.traffic is not None
+
+
 class Manager:
     """Drives ``core`` so that the served versions follow the announcements of ``source``. Thread-safe.
 
@@ -83,8 +91,8 @@ class Manager:
         self._changed = self._models.changed
         self._applying = threading.Lock()
         self._configured: tuple[ModelConfig, ...] = ()
-        # Models whose traffic is spread over versions.
-        self._spread: frozenset[str] = frozenset()
+        # Models that are never loaded on demand, by their configuration.
+        self._staying: frozenset[str] = frozenset()
         self._applied = False
         # Of configured models only, as last derived by the loop: once a model's availability changes, its
         # labels are placed; and waiting costs nothing per model.
@@ -145,7 +153,8 @@ class Manager:
             gone = before.keys() - {model.name for model in models}
             with self._changed:
                 self._configured = tuple(models)
-                self._spread = frozenset(model.name for model in models if model.traffic is not None)
+                staying = frozenset(model.name for model in models if _stays(model))
+                self._staying, new = staying, staying - self._staying
                 for model in models:
                     known = self._models.known(model.name)
                     # A finding that nothing is there holds only for the place searched.
@@ -155,6 +164,8 @@ class Manager:
                     del self._availability[name]
             with self._changed:
                 self._labels.configure(models, gone)
+                for name in new:
+                    self._wake(name)
             self._traffic.configure(models, renewed)
             self._core.set_payload_logs(self._logging.logs(models))
             self._source.watch(models)
@@ -187,8 +198,13 @@ class Manager:
     # ---- loads on demand
 
     def _puts_off(self, name: str) -> bool:
-        # A target that is not loaded gets no traffic, so it would never be.
-        return self._demand is not None and name not in self._spread and self._demand.puts_off(name)
+        return self._demand is not None and name not in self._staying and self._demand.puts_off(name)
+
+    def _wake(self, name: str) -> None:
+        """Has every version of a model loaded that is not. Called with the lock held."""
+        model = self._models.by_name.get(name)
+        if model is not None and self._demand is not None:
+            self._demand.demand_all(model, self._reconciler)
 
     def _ask(self, name: str, version: int) -> None:
         """Has a version loaded that requests wait for. Called with the lock held."""

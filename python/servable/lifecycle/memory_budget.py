@@ -3,7 +3,9 @@
 The core measures a load by what is allocated before and after it, which tells something only of loads one
 after another; so they have turns here. Before a version's first load its size is not known: room is made for
 the bytes of its files, and what was measured counts from then on. So does the first load of an engine, which
-also starts what all models share. Which versions leave is decided by ``residency.py``.
+also starts what all models share. What a version takes later, when its runs move to another engine, the core
+measures as well: it counts as soon as it is known (``follow``). Which versions leave is decided by
+``residency.py``.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from servable.engines.formats import format_of, model_bytes
 from servable.errors import StatusError
@@ -28,12 +31,27 @@ GLANCE_SECONDS = 0.05
 """Between two looks at whether requests hold them still."""
 LEAST_BYTES = 1 << 16
 """What any version counts at least."""
+LOOK_SECONDS = 1.0
+"""Between two looks at what versions have taken since their loads."""
 PATIENCE = 30.0
 """Seconds after which a load that hangs gives its turn to the next one, which is not measured then."""
 
 _Key = tuple[str, int]
 Rest = Callable[[str, int], bool]
 """Unloads a version unless a request holds it; returns whether it does."""
+
+
+@dataclass
+class _Taken:
+    """What a version took when it was last loaded from ``path``, in bytes: its load, and what followed."""
+
+    path: str
+    size: int
+    grown: int = 0
+
+    @property
+    def together(self) -> int:
+        return max(LEAST_BYTES, self.size + self.grown)
 
 
 class MemoryBudget:
@@ -53,11 +71,10 @@ class MemoryBudget:
         self._started: set[str] = set()
         self._changed = threading.Condition()
         self._residency: Residency[_Key] = Residency(budget)
-        # What loaded versions take, and those that are being unloaded; what others took when they were.
-        self._held: dict[_Key, int] = {}
+        # What loaded versions take, and those that are being unloaded; what was measured, also of others.
+        self._held: dict[_Key, _Taken] = {}
         self._leaving: set[_Key] = set()
-        self._taken: dict[tuple[str, int, str], int] = {}
-        self._measured: set[_Key] = set()
+        self._measured: dict[_Key, _Taken] = {}
         # Uses of each loaded version that are counted already, and how long ago the last one was.
         self._counted: dict[_Key, int] = {}
         self._idle: dict[_Key, float] = {}
@@ -65,13 +82,16 @@ class MemoryBudget:
     def held(self, name: str, version: int) -> tuple[int, bool] | None:
         """Returns what a loaded version counts, in bytes, and whether that was measured."""
         with self._changed:
-            size = self._held.get((name, version))
-            return None if size is None else (size, (name, version) in self._measured)
+            held = self._held.get((name, version))
+            return None if held is None else (held.together, self._measured.get((name, version)) is held)
 
     def total(self) -> int:
         """Returns what all loaded versions count, in bytes."""
         with self._changed:
-            return sum(self._held.values())
+            return self._total()
+
+    def _total(self) -> int:
+        return sum(held.together for held in self._held.values())
 
     @contextmanager
     def turn(self, load: VersionLoad, path: str) -> Iterator[Turn]:
@@ -94,13 +114,29 @@ class MemoryBudget:
             if is_mine:
                 self._turns.release()
 
+    def follow(self, ended: threading.Event) -> None:
+        """Has others leave where versions have grown since their loads, until the server has ended."""
+        while not ended.wait(LOOK_SECONDS):
+            try:
+                self.look()
+            except Exception:
+                # A defect here must not leave the budget without anybody who looks.
+                _log.exception("looking at what models take failed")
+
+    def look(self) -> None:
+        """Looks once. While something loads, that does the same at its end."""
+        if self._turns.acquire(blocking=False):
+            try:
+                self._make_room(None, 0, None)
+            finally:
+                self._turns.release()
+
     def freed(self, name: str, version: int) -> None:
         """See ``Room``."""
         key = name, version
         with self._changed:
             self._held.pop(key, None)
             self._leaving.discard(key)
-            self._measured.discard(key)
             self._counted.pop(key, None)
             self._residency.left(key)
             self._changed.notify_all()
@@ -108,38 +144,56 @@ class MemoryBudget:
     def _expected(self, load: VersionLoad, path: str) -> int:
         """Returns what a load will most likely take: what it took before, or what its files take."""
         with self._changed:
-            known = self._taken.get((load.model, load.version, load.path))
-        if known is None:
+            known = self._measured.get((load.model, load.version))
+        if known is None or known.path != load.path:
             # That is a guess, and none refuses a model.
             return min(max(model_bytes(path), LEAST_BYTES), self._budget)
-        if known > self._budget:
+        if known.size > self._budget:
             raise StatusError(
                 "RESOURCE_EXHAUSTED",
-                f"It takes {known} bytes of memory, and --memory_budget allows {self._budget} for all models",
+                f"It takes {known.size} bytes of memory, and --memory_budget allows {self._budget} for all "
+                "models",
             )
-        return known
+        # What it will take in another engine refuses none, either: it serves without.
+        return min(known.together, self._budget)
 
     def _has_taken(self, load: VersionLoad, expected: int, taken: int | None) -> None:
         key = load.model, load.version
-        size = expected if taken is None else max(taken, LEAST_BYTES)
+        held = _Taken(load.path, expected if taken is None else max(taken, LEAST_BYTES))
         with self._changed:
             # While a version is replaced by its new load, only the latter counts.
-            self._held[key] = size
+            self._held[key] = held
             if taken is not None:
-                self._measured.add(key)
-                self._taken[load.model, load.version, load.path] = size
-        _log.debug("%s version %d takes %s", *key, size_text(size))
+                self._measured[key] = held
+        _log.debug("%s version %d takes %s", *key, size_text(held.size))
+
+    def _has_grown(self, key: _Key, grown: int) -> None:
+        """Counts what a version has taken since its load. Called with the lock held."""
+        held = self._held.get(key)
+        if held is None or held.grown == grown:
+            return
+        held.grown = grown
+        said = size_text(held.together)
+        if held.together > self._budget:
+            _log.warning(
+                "%s version %d takes %s since its runs moved to another engine, more than --memory_budget "
+                "allows for all models: give it more, or --engine=tensorflow",
+                *key,
+                said,
+            )
+        else:
+            _log.info("%s version %d takes %s since its runs moved to another engine", *key, said)
 
     # ---- making room
 
-    def _make_room(self, key: _Key, needed: int, load: VersionLoad | None) -> None:
-        """Has versions leave until ``needed`` more bytes fit.
+    def _make_room(self, key: _Key | None, needed: int, load: VersionLoad | None) -> None:
+        """Has versions leave until ``needed`` more bytes fit, but never ``key``.
 
         Without a ``load`` that waits for it, only what can leave at once.
         """
         deadline = self._clock() + ROOM_SECONDS
         self._count_uses(key if load is not None else None)
-        refused: set[_Key] = {key}
+        refused = self._stays(key)
         while True:
             if load is not None:
                 load.check()
@@ -150,27 +204,37 @@ class MemoryBudget:
             if load is None or self._wait_for_room(needed):
                 return
             if self._clock() >= deadline:
-                raise self._no_room(key, needed)
+                raise self._no_room(needed)
             # Requests may have let go of them meanwhile.
-            refused = {key}
+            refused = self._stays(key)
+
+    def _stays(self, key: _Key | None) -> set[_Key]:
+        """Returns what does not leave for ``key``; for none, what would be too large when it comes back."""
+        if key is not None:
+            return {key}
+        with self._changed:
+            return {one for one, held in self._held.items() if held.together > self._budget}
 
     def _count_uses(self, asked: _Key | None) -> None:
         """Tells the decision how often versions were used since the last time; ``asked`` once more."""
         now = self._clock()
-        uses = {(name, version): (idle, steps) for name, version, idle, steps in self._core.uses()}
+        uses = self._core.uses()
         with self._changed:
-            self._idle = {key: idle for key, (idle, _) in uses.items()}
-            for key, (_, steps) in uses.items():
+            self._idle = {}
+            for name, version, idle, steps, grown in uses:
+                key = name, version
+                self._idle[key] = idle
                 self._residency.used(key, steps - self._counted.get(key, 0), now)
                 self._counted[key] = steps
+                self._has_grown(key, grown)
             if asked is not None:
                 self._residency.used(asked, 1, now)
 
     def _victim(self, needed: int, refused: set[_Key]) -> _Key | None:
         with self._changed:
             residents = {
-                key: Resident(size, self._idle.get(key, 0.0))
-                for key, size in self._held.items()
+                key: Resident(held.together, self._idle.get(key, 0.0))
+                for key, held in self._held.items()
                 if key not in self._leaving
             }
             return self._residency.leaves(residents, needed, self._clock(), lambda one: one not in refused)
@@ -187,14 +251,14 @@ class MemoryBudget:
         """Waits a moment for versions that leave; returns whether ``needed`` bytes fit."""
 
         def fits() -> bool:
-            return sum(self._held.values()) + needed <= self._budget
+            return self._total() + needed <= self._budget
 
         with self._changed:
             return self._changed.wait_for(fits, GLANCE_SECONDS)
 
-    def _no_room(self, key: _Key, needed: int) -> StatusError:
+    def _no_room(self, needed: int) -> StatusError:
         with self._changed:
-            total = sum(self._held.values())
+            total = self._total()
         return StatusError(
             "RESOURCE_EXHAUSTED",
             f"There is no room for {needed} bytes in --memory_budget={self._budget}: models that are pinned, "

@@ -79,10 +79,18 @@ class OnDemand:
 
     def hint(self, model: Model, reconciler: Reconciler) -> None:
         """Has the latest version of a model loaded, unless its load has just failed."""
-        sleeping = model.sleeping()
-        _, until = model.failures.get(sleeping[-1], (0, 0.0)) if sleeping else (0, 0.0)
-        if sleeping and until <= self._models.clock():
-            self.demand(model.name, sleeping[-1], reconciler)
+        for version in model.sleeping()[-1:]:
+            self._demand_again(model, version, reconciler)
+
+    def demand_all(self, model: Model, reconciler: Reconciler) -> None:
+        """Has every version of a model loaded, but those whose load has just failed."""
+        for version in model.sleeping():
+            self._demand_again(model, version, reconciler)
+
+    def _demand_again(self, model: Model, version: int, reconciler: Reconciler) -> None:
+        _, until = model.failures.get(version, (0, 0.0))
+        if until <= self._models.clock():
+            self.demand(model.name, version, reconciler)
 
     def settle(self, model: Model) -> None:
         """Tells those who wait for versions of a model what became of them."""

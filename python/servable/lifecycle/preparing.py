@@ -190,7 +190,7 @@ class PreparingCore:
         """See ``DemandCore``."""
         self._core.end_demand()
 
-    def uses(self) -> Sequence[tuple[str, int, float, int]]:
+    def uses(self) -> Sequence[tuple[str, int, float, int, int]]:
         """See ``DemandCore``."""
         return self._core.uses()
 

@@ -28,6 +28,7 @@ from servable.admin.model_control import ModelControl
 from servable.admin.operations import Management
 from servable.config.base_paths import Way
 from servable.config.model_paths import cache_dir, is_remote
+from servable.config.residence import unknown_pins
 from servable.config.values import CoreOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
@@ -169,6 +170,11 @@ class Server:
         ready = f"{available} of {len(availability)} models available"
         _log.info("ready: %s", ready)
         around.notifier.ready(ready, took_over=around.former is not None)
+        self._follow()
+        return True
+
+    def _follow(self) -> None:
+        """Starts the threads that follow what changes by itself."""
         if self.config.config_poll_seconds is not None:
             threading.Thread(target=self._poll_config, name="config-poll", daemon=True).start()
         if self._models_dir is not None:
@@ -176,7 +182,11 @@ class Server:
             threading.Thread(
                 target=self._models_dir.follow, args=following, name="models-dir", daemon=True
             ).start()
-        return True
+        if self._room is not None and self.config.load.engine != "tensorflow":
+            # Only where models may move to another engine do they grow.
+            threading.Thread(
+                target=self._room.follow, args=(self._ended,), name="memory-budget", daemon=True
+            ).start()
 
     def _take_over(self) -> None:
         """Has a former server leave, and waits for the next one."""
@@ -332,6 +342,10 @@ class Server:
         elif not (self._takes_hangup() and self._reread_in_time()):
             self.manager.apply(self.config.models)
         self._begun.set()
+        pins, models = self.config.lifecycle.pinned_models, self.manager.availability()
+        changes = bool(self.config.models_dir or self.config.model_config_file or self.config.admin)
+        if unknown := unknown_pins(pins, models, more_may_come=changes):
+            _log.warning("%s", unknown)
 
     def _reread_in_time(self) -> bool:
         try:

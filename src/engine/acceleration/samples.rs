@@ -2,7 +2,7 @@
 
 use super::probe::Feeds;
 use crate::engine::Endpoint;
-use crate::tensor::{Aligned, Data, Tensor};
+use crate::tensor::Tensor;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -37,7 +37,7 @@ impl Samples {
             return;
         }
         let number = self.offered.fetch_add(1, Relaxed);
-        let copy = feeds.iter().map(|(endpoint, tensor)| (*endpoint, copied(tensor))).collect();
+        let copy = feeds.iter().map(|(endpoint, tensor)| (*endpoint, tensor.copied())).collect();
         if kept.len() < MOST {
             kept.push(copy);
         } else {
@@ -65,18 +65,6 @@ impl Samples {
 
     fn kept(&self) -> MutexGuard<'_, Vec<Feeds>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Returns a copy that shares no memory: a request's tensors may be small parts of a large body.
-fn copied(tensor: &Tensor) -> Tensor {
-    match tensor.data() {
-        Data::Numbers(bytes) => {
-            let mut copy: Aligned<u8> = Aligned::with_capacity(64, bytes.len());
-            copy.extend_from_slice(bytes);
-            Tensor::from_values(tensor.dtype(), tensor.shape().to_vec(), copy)
-        }
-        Data::Strings(strings) => Tensor::strings(tensor.shape().to_vec(), strings.iter().collect()),
     }
 }
 

@@ -3,11 +3,8 @@
 use super::super::GrpcService;
 use super::super::reply::Reply;
 use super::super::rpc::Received;
-use crate::auth::{Need, Pass, Scope};
-use crate::context::Context;
 use crate::error::Result;
-use crate::open_inference::refusal;
-use crate::open_inference::shared_memory::{NewRegion, RegionStatus as Told, Regions};
+use crate::open_inference::shared_memory::{NewRegion, RegionStatus as Told};
 use crate::pb::inference::system_shared_memory_status_response::RegionStatus;
 use crate::pb::inference::{
     SystemSharedMemoryRegisterRequest, SystemSharedMemoryRegisterResponse, SystemSharedMemoryStatusRequest,
@@ -15,20 +12,13 @@ use crate::pb::inference::{
     SystemSharedMemoryUnregisterResponse,
 };
 
-/// Returns the regions of a client, who has to be allowed to call models.
-fn regions<'a>(service: &'a GrpcService, context: &'a Context) -> Result<Regions<'a>> {
-    service.server.check(context.pass.as_ref(), Need::Of(Scope::Predict))?;
-    let shared = service.shared_memory().ok_or_else(refusal::no_regions)?;
-    Ok(shared.of(context.pass.as_ref().map(Pass::name)))
-}
-
 /// Tells of one region, or of all.
 pub(super) fn status(
     service: &GrpcService,
     received: Received<SystemSharedMemoryStatusRequest>,
 ) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
-    let all = regions(service, &context)?.status(&request.name)?;
+    let all = service.open_inference()?.regions_of(context.pass.as_ref())?.status(&request.name)?;
     let told = |Told { name, key, offset, bytes }: Told| {
         (name.clone(), RegionStatus { name, key, offset, byte_size: bytes })
     };
@@ -43,7 +33,12 @@ pub(super) fn register(
 ) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
     let SystemSharedMemoryRegisterRequest { name, key, offset, byte_size: bytes } = request;
-    regions(service, &context)?.register(&NewRegion { name: &name, key: &key, offset, bytes })?;
+    service.open_inference()?.regions_of(context.pass.as_ref())?.register(&NewRegion {
+        name: &name,
+        key: &key,
+        offset,
+        bytes,
+    })?;
     Reply::of(&SystemSharedMemoryRegisterResponse {})
 }
 
@@ -53,6 +48,6 @@ pub(super) fn unregister(
     received: Received<SystemSharedMemoryUnregisterRequest>,
 ) -> Result<Reply> {
     let Received { message: request, context, .. } = received;
-    regions(service, &context)?.unregister(&request.name);
+    service.open_inference()?.regions_of(context.pass.as_ref())?.unregister(&request.name);
     Reply::of(&SystemSharedMemoryUnregisterResponse {})
 }

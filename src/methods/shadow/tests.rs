@@ -119,7 +119,7 @@ async fn a_copy_that_waits_keeps_no_version_and_is_dropped_when_its_is_gone() {
     let servable = server.registry.resolve("m", &VersionChoice::Latest).unwrap();
     let inputs = vec![numbers(&[1.0]), numbers(&[1.0])];
     let request = Request::Predict { signature: "serving_default".into(), inputs, outputs: vec![0].into() };
-    let mut copy = Shadowed::take(&server.shadows, &split, &servable, &request, false).unwrap();
+    let mut copy = Shadowed::take(&server.shadows, &split, &servable, &request).unwrap();
     copy.answered(&Answer::Outputs(vec![("difference", numbers(&[0.0]))]));
     drop(server.registry.retire("m", 2).unwrap());
     server.shadows.ask(*copy);
@@ -143,7 +143,7 @@ async fn a_version_is_not_compared_with_itself() {
 }
 
 #[tokio::test]
-async fn memory_that_is_lent_is_copied() {
+async fn a_copy_has_memory_of_its_own() {
     let server = server(vec![plain(), plain()], "2");
     let split = server.registry.split("m").unwrap().0;
     let servable = server.registry.resolve("m", &VersionChoice::Latest).unwrap();
@@ -153,12 +153,15 @@ async fn memory_that_is_lent_is_copied() {
         inputs: inputs.clone(),
         outputs: vec![0].into(),
     };
-    for lent in [false, true] {
-        let copy = Shadowed::take(&server.shadows, &split, &servable, &request, lent).unwrap();
-        let Question::Predict { inputs: own, .. } = &copy.question else { panic!("it is another question") };
-        let is_shared = own["a"].bytes().as_ptr() == inputs[0].bytes().as_ptr();
-        assert_eq!(is_shared, !lent);
-    }
+    let mut copy = Shadowed::take(&server.shadows, &split, &servable, &request).unwrap();
+    let Question::Predict { inputs: own, .. } = &copy.question else { panic!("it is another question") };
+    assert_eq!(own["a"].bytes(), inputs[0].bytes());
+    assert_ne!(own["a"].bytes().as_ptr(), inputs[0].bytes().as_ptr());
+    // A row of a batch.
+    let output = numbers(&[1.0, 2.0]).rows(1..2);
+    copy.answered(&Answer::Outputs(vec![("difference", output.clone())]));
+    assert_eq!(copy.returned[0].1.bytes(), output.bytes());
+    assert_ne!(copy.returned[0].1.bytes().as_ptr(), output.bytes().as_ptr());
 }
 
 #[test]

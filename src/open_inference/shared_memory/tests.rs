@@ -333,7 +333,14 @@ fn a_region_is_its_owners() {
     let own = Shared::new(b"bob's");
     register(memory.of(Some(&bob)), "r", &own.key(), 0, 5).unwrap();
     assert_eq!(read(memory.of(Some(&bob)), &at("r", 0, 5)).unwrap(), b"bob's");
-    memory.of(Some(&ann)).unregister("");
+    // It goes with its token; what has none stays.
+    let open = Shared::new(b"open");
+    register(memory.of(None), "r", &open.key(), 0, 4).unwrap();
+    memory.keep_owners(|_| true);
+    assert_eq!(memory.of(Some(&ann)).status("").unwrap().len(), 1);
+    memory.keep_owners(|name| name == "bob");
+    assert_eq!(memory.of(Some(&ann)).status(""), Ok(vec![]));
+    assert_eq!(memory.of(None).status("").unwrap().len(), 1);
     register(memory.of(Some(&bob)), "s", &file.key(), 0, 6).unwrap();
     assert_eq!(memory.of(Some(&bob)).status("").unwrap().len(), 2);
 }

@@ -73,6 +73,7 @@ impl Asked<'_> {
             Ok(Posted::Repository(target)) => self.repository(target, &fields, body).await,
             Ok(Posted::Dormant(spec, target)) => {
                 drain(head, body).await;
+                let _answering = self.client.connection.answering();
                 // Held, so that it is still there when it is told of.
                 match Box::pin(loaded(self.server, self.client, &spec)).await {
                     Ok(_held) => self.tell(&target, self.accepts(&fields)),
@@ -225,7 +226,7 @@ impl Asked<'_> {
         let _answering = self.client.connection.answering();
         if let Target::Memory(Memory::Register | Memory::Unregister, _) = &target {
             let pass = self.client.pass.as_ref();
-            let done = shared_memory::change(self.server, self.view, pass, &target, &body);
+            let done = shared_memory::change(self.view, pass, &target, &body);
             return done.map_or_else(Reply::from, |()| reply::json(Body::plain(b"{}".to_vec())));
         }
         if matches!(target, Target::Memory(..) | Target::CudaMemory) {

@@ -3,30 +3,17 @@
 use super::control::members;
 use super::path::{Memory, Target};
 use super::tell::{begin, elements, key, member};
-use crate::auth::{Need, Pass, Scope};
+use crate::auth::Pass;
 use crate::error::{Error, Result};
 use crate::json::cursor::{Cursor, Type};
 use crate::json::number::Number;
 use crate::json::writer::Writer;
-use crate::methods::ServerState;
-use crate::open_inference::shared_memory::{NewRegion, Regions};
-use crate::open_inference::{OpenInference, refusal};
-
-/// Returns the regions of who shows the token `pass`, who has to be allowed to call models.
-fn regions<'a>(server: &ServerState, view: &'a OpenInference, pass: Option<&'a Pass>) -> Result<Regions<'a>> {
-    server.check(pass, Need::Of(Scope::Predict))?;
-    let shared = view.shared_memory().ok_or_else(refusal::no_regions)?;
-    Ok(shared.of(pass.map(Pass::name)))
-}
+use crate::open_inference::OpenInference;
+use crate::open_inference::shared_memory::NewRegion;
 
 /// Tells of region `name`, or of all if that is empty.
-pub(super) fn status(
-    server: &ServerState,
-    view: &OpenInference,
-    pass: Option<&Pass>,
-    name: &str,
-) -> Result<Vec<u8>> {
-    let all = regions(server, view, pass)?.status(name)?;
+pub(super) fn status(view: &OpenInference, pass: Option<&Pass>, name: &str) -> Result<Vec<u8>> {
+    let all = view.regions_of(pass)?.status(name)?;
     let mut out = Writer::with_room(64 + 256 * all.len());
     out.compact = true;
     elements(&mut out, all, |out, region| {
@@ -43,14 +30,8 @@ pub(super) fn status(
 }
 
 /// Registers or forgets what `target` names; `body` says of what a new region consists.
-pub(super) fn change(
-    server: &ServerState,
-    view: &OpenInference,
-    pass: Option<&Pass>,
-    target: &Target,
-    body: &[u8],
-) -> Result<()> {
-    let regions = regions(server, view, pass)?;
+pub(super) fn change(view: &OpenInference, pass: Option<&Pass>, target: &Target, body: &[u8]) -> Result<()> {
+    let regions = view.regions_of(pass)?;
     let Target::Memory(asked, name) = target else { return Ok(()) };
     if *asked != Memory::Register {
         regions.unregister(name);

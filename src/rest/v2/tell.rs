@@ -29,7 +29,7 @@ pub(super) fn about(
         Target::Live => Ok(br#"{"live":true}"#.to_vec()),
         Target::Ready if view.is_ready() => Ok(br#"{"ready":true}"#.to_vec()),
         Target::Ready => Err(Error::new(Kind::Unavailable, "The server is not ready")),
-        Target::Memory(_, name) => shared_memory::status(server, view, pass, name),
+        Target::Memory(_, name) => shared_memory::status(view, pass, name),
         Target::CudaMemory => Err(refusal::no_cuda_memory()),
         Target::Server => {
             server.check(pass, Need::Any)?;
