@@ -54,7 +54,9 @@ class Servers:
                     if one["state"] != "ready"
                 )
                 raise DeadlineExceededError(
-                    "DEADLINE_EXCEEDED", f"{len(found)} of {count} servers are ready; {others or 'no more'}"
+                    "DEADLINE_EXCEEDED",
+                    f"{len(found)} of {count} servers are ready; "
+                    + (others or "the cluster has no other node for one: see ray.nodes(), and resource"),
                 )
             time.sleep(_GLANCE_SECONDS)
         return found
