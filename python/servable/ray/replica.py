@@ -74,6 +74,9 @@ class Replica:
 
     def __init__(self, flags: Mapping[str, Flag], multiplexed: int = 0) -> None:
         self._flags: dict[str, Any] = {**FLAGS, **flags}
+        arguments = parsed(self._flags)
+        self._is_lazy = arguments.boolean("lazy_load")
+        self._cache = cache_dir(arguments.text("model_cache_dir"), os.environ)
         self._multiplexed = multiplexed
         self._multiplexer: Multiplexer | None = None
         self._server: Server | None = None
@@ -106,8 +109,7 @@ class Replica:
         )
         self._server = await Server(configs, **self._flags).astart()
         if self._multiplexed:
-            cache = cache_dir(parsed(self._flags).text("model_cache_dir"), os.environ)
-            self._multiplexer = Multiplexer(self._server, models, self._multiplexed, cache)
+            self._multiplexer = Multiplexer(self._server, models, self._multiplexed, self._cache)
         self._models = models
 
     async def _change(self, models: dict[str, Model]) -> None:
@@ -126,7 +128,8 @@ class Replica:
         server = self._server
         if server is None or not server.is_running:
             raise RuntimeError("the replica's server does not run")
-        if self._multiplexed:
+        if self._multiplexed or self._is_lazy:
+            # None has to be available, and another replica would have what cannot be loaded no sooner.
             return
         models = server.models()
         for name in self._models:
