@@ -318,7 +318,7 @@ def _asking(running: Running) -> Any:
 
 
 def _only(running: Running) -> str:
-    """Returns the name of the only model that is served now. Raises ``InvalidArgumentError`` if not one is."""
+    """Returns the name of the only model that is served now. Raises ``InvalidArgumentError`` if not one."""
     names = [model.name for model in running.server.manager.configured()]
     if not names:
         raise invalid_argument("there is no model, and none is named", "load() one, or give model=")
