@@ -18,7 +18,7 @@ def find(model: ModelConfig, cache: str) -> None:
     """
     if not is_remote(model.base_path):
         found = look(model)
-        if not found.aspired:
+        if not found.versions:
             raise _nothing(model, *found.problems[:1])
         return
     try:
