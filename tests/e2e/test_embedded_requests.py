@@ -205,17 +205,3 @@ def test_models_are_loaded_and_unloaded(tmp_path: Any) -> None:
         server.apply(())
         with pytest.raises(NotFoundError):
             server.predict([1], "m")
-
-
-def test_without_a_name_the_only_model_is_asked_that_is_there_now() -> None:
-    half = MODELS / "half_plus_two"
-    with servable.Server({"a": half}) as server:
-        server.apply({"b": half})
-        assert server.predict([1]).tolist() == [2.5]
-        server.load(half, "c")
-        with pytest.raises(InvalidArgumentError, match="there are several models") as error:
-            server.predict([1])
-        assert "b, c" in error.value.hint
-        server.apply(())
-        with pytest.raises(InvalidArgumentError, match="there is no model"):
-            server.predict([1])

@@ -43,6 +43,7 @@ class Running:
 
     def __init__(self, server: InnerServer, folder: ExportFolder, since: str) -> None:
         self.core = cast("_core.Server", server.core)
+        self.names = tuple(model.name for model in server.config.models)
         self.addresses = server.addresses
         self.scheme = "https" if server.config.core.tls_files else "http"
         self.process = os.getpid()

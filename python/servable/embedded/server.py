@@ -318,14 +318,11 @@ def _asking(running: Running) -> Any:
 
 
 def _only(running: Running) -> str:
-    """Returns the name of the only model that is served now. Raises ``InvalidArgumentError`` if not one."""
-    names = [model.name for model in running.server.manager.configured()]
-    if not names:
-        raise invalid_argument("there is no model, and none is named", "load() one, or give model=")
-    if len(names) > 1:
-        listed = ", ".join(names[:8])
+    """Returns the name of the only model. Raises ``InvalidArgumentError`` if there are several."""
+    if len(running.names) != 1:
+        listed = ", ".join(running.names[:8])
         raise invalid_argument("there are several models, and none is named", f"give model=, one of {listed}")
-    return names[0]
+    return running.names[0]
 
 
 def _reachable(address: str) -> str:
