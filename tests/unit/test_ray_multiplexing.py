@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fake_ray import FakeRay, fake_ray as fake_ray
+from servers import until
 
 from servable.config.values import ModelConfig
 from servable.errors import (
@@ -77,7 +78,6 @@ class Setup:
     async def ask(self, name: str) -> bool:
         """Returns whether the server has the model while the request runs."""
         async with self.multiplexer.held(name):
-            await asyncio.sleep(0)
             return name in self.server.served
 
 
@@ -105,11 +105,14 @@ def behind(gate: threading.Event) -> Callable[[str], None]:
     return on_load
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.005)
+async def reached(condition: Callable[[], bool]) -> None:
+    assert await asyncio.to_thread(until, condition)
+
+
+async def turns() -> None:
+    """Lets all others do what they can."""
+    for _ in range(20):
+        await asyncio.to_thread(int)
 
 
 def test_models_are_loaded_once_and_the_oldest_gives_way(run: Any) -> None:
@@ -127,9 +130,9 @@ def test_a_client_that_leaves_during_the_load_takes_nothing_from_others(run: Any
         gate = threading.Event()
         setup.server.on_load = behind(gate)
         first = asyncio.ensure_future(setup.ask("a"))
-        await until(lambda: "a" in setup.server.served)
+        await reached(lambda: "a" in setup.server.served)
         first.cancel()
-        await asyncio.sleep(0)
+        await turns()
         first.cancel()
         gate.set()
         with pytest.raises(asyncio.CancelledError):
@@ -155,12 +158,12 @@ def test_a_client_that_leaves_while_room_is_made_takes_nothing_from_others(run: 
         assert await setup.ask("a")
         setup.server.unload = unload_late  # type: ignore[method-assign]
         second = asyncio.ensure_future(setup.ask("b"))
-        await until(lambda: setup.multiplexer._here == {})
+        await reached(lambda: setup.multiplexer._here == {})
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
         third = asyncio.ensure_future(setup.ask("a"))
-        await asyncio.sleep(0.02)
+        await turns()
         gate.set()
         assert await third
         assert setup.server.calls == [("load", "a"), ("unload", "a"), ("load", "a")]
@@ -172,8 +175,8 @@ def test_what_a_request_holds_is_not_unloaded(run: Any) -> None:
     async def test(setup: Setup) -> None:
         async with setup.multiplexer.held("a"):
             other = asyncio.ensure_future(setup.ask("b"))
-            await until(lambda: setup.multiplexer._turn.locked())
-            await asyncio.sleep(0.02)
+            await reached(lambda: setup.multiplexer._turn.locked())
+            await turns()
             assert list(setup.server.served) == ["a"]
         assert await other
         assert list(setup.server.served) == ["b"]
@@ -232,11 +235,11 @@ def test_a_change_keeps_what_is_being_loaded(run: Any) -> None:
         gate = threading.Event()
         setup.server.on_load = behind(gate)
         first = asyncio.ensure_future(setup.ask("a"))
-        await until(lambda: "a" in setup.server.served)
+        await reached(lambda: "a" in setup.server.served)
         change = asyncio.ensure_future(
             setup.multiplexer.change({**setup.any(), "a": Model(f"{setup.folder}/b")})
         )
-        await asyncio.sleep(0.02)
+        await turns()
         gate.set()
         assert await first
         await change

@@ -7,17 +7,31 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from servable.config.base_paths import Way
 from servable.config.values import ModelConfig
 from servable.lifecycle.manager import Manager
+from servable.savedmodel.layout import is_version_name
 from servable.sources.discovery import Discovery, said
 
 _log = logging.getLogger("servable.models_dir")
 
 LEAST_SHARE = 20
 """Looks take at most one of so many parts of the time."""
+
+
+def odd(place: str, found: Collection[str]) -> str:
+    """Returns what is to be said of a place that has no models, or is one by itself; "" for nothing. Pure."""
+    expected = "expected are folders of models: NAME/1/saved_model.pb, or NAME/model.onnx"
+    if not found:
+        return f"there are no models in {place}; {expected}"
+    if all(is_version_name(name) for name in found):
+        return (
+            f"the models in {place} are called {', '.join(sorted(found)[:3])}: is it a model by itself, and "
+            f"these are its versions? Then give the folder that it is in; {expected}"
+        )
+    return ""
 
 
 class ModelsDir:
@@ -38,7 +52,9 @@ class ModelsDir:
         self._manager = manager
         self._poll_seconds = poll_seconds
         self._found: dict[str, ModelConfig] = {}
+        # What was last found to be wrong, and whether the place could not be read.
         self._said = ""
+        self._is_away = False
 
     def apply(self) -> None:
         """Takes over what is there now. Errors are logged, once as long as they are the same."""
@@ -47,14 +63,16 @@ class ModelsDir:
             if found != self._found:
                 self._change(found)
                 self._found = found
-            if self._said:
-                self._said = ""
+            text = odd(self._place, found)
+            if self._is_away:
                 _log.info("%s can be read again", self._place)
+            self._is_away = False
         except Exception as error:  # stores raise what they like, and what is served stays
-            text = said(error)
-            if text != self._said:
-                self._said = text
-                _log.warning("the models in %s cannot be followed: %s", self._place, text)
+            text = f"the models in {self._place} cannot be followed: {said(error)}"
+            self._is_away = True
+        if text and text != self._said:
+            _log.warning("%s", text)
+        self._said = text
 
     def _change(self, found: dict[str, ModelConfig]) -> None:
         before = self._found
