@@ -6,6 +6,7 @@ raise ``OSError`` (``FileNotFoundError`` for a missing base path).
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -90,6 +91,9 @@ class FsspecStore:
         """See ``Store``."""
         self._fs.invalidate_cache()
         entries = self._fs.ls(self._root, detail=True)
+        if not entries:
+            # A disk that is not mounted there, most likely; stores of objects have no empty folders.
+            raise _nothing_at(self._root)
         found = {}
         for entry in sorted(entries, key=lambda one: str(one["name"])):
             name = str(entry["name"]).rstrip("/").rpartition("/")[2]
@@ -104,12 +108,44 @@ class FsspecStore:
         """Returns the paths of all files, from the base path."""
         self._fs.invalidate_cache()
         root = self._root.rstrip("/")
-        return sorted(str(path)[len(root) :].lstrip("/") for path in self._fs.find(root))
+        return sorted(path[len(root) :].lstrip("/") for path in self._below(root))
 
     def files(self, place: str) -> Files:
         """See ``Store``."""
-        listed = self._fs.find(place, detail=True)
+        listed = self._below(place)
         return tuple(_file(path[len(place) :].lstrip("/"), info) for path, info in sorted(listed.items()))
+
+    def _below(self, place: str) -> dict[str, dict[str, Any]]:
+        """Returns what is told of each file below ``place``, by its path.
+
+        Raises what goes wrong on the way, as some files must not pass for all; ``FileNotFoundError`` if there
+        is none.
+        """
+        found: dict[str, dict[str, Any]] = (
+            self._fs.find(place, detail=True) if finds_all(self._fs) else self._walked(place)
+        )
+        if not found:
+            raise _nothing_at(place)
+        return found
+
+    def _walked(self, place: str) -> dict[str, dict[str, Any]]:
+        found, folders = {}, [place or "/"]
+        while folders:
+            folder = folders.pop()
+            # FTP's takes a folder that its parent's listing has, and that cannot be listed, for empty.
+            self._fs.invalidate_cache()
+            try:
+                entries = self._fs.ls(folder, detail=True)
+            except PermissionError as error:
+                # SFTP's does not say where.
+                raise PermissionError(errno.EACCES, error.strerror or str(error), folder) from error
+            for entry in entries:
+                path = str(entry["name"]).rstrip("/")
+                if entry["type"] != "directory":
+                    found[path] = entry
+                elif path != folder.rstrip("/"):
+                    folders.append(path)
+        return found
 
     def read(self, place: str, file: RemoteFile) -> Iterator[bytes]:
         """See ``Store``."""
@@ -139,14 +175,42 @@ class ModelFileStore(FsspecStore):
         """Returns name → path: the file, and the weights that belong to an .xml."""
         stem, ending = os.path.splitext(place)
         paths = {f"model{ending.lower()}": place}
-        if ending.lower() == ".xml" and self._fs.exists(f"{stem}.bin"):
+        if ending.lower() == ".xml" and self._has(f"{stem}.bin"):
             paths["model.bin"] = f"{stem}.bin"
         return paths
+
+    def _has(self, path: str) -> bool:
+        """Returns whether a file is there; fsspec's ``exists`` says no whatever goes wrong."""
+        try:
+            self._fs.info(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def read(self, place: str, file: RemoteFile) -> Iterator[bytes]:
         """See ``Store``."""
         folder, _, name = self._paths(place)[file.path].rpartition("/")
         return super().read(folder, RemoteFile(name, file.size))
+
+
+def finds_all(fs: Any) -> bool:
+    """True if ``find`` raises where a folder cannot be listed: fsspec's own takes such a folder for empty.
+
+    Stores of objects have one that is theirs, with a request for a thousand files instead of one per folder.
+    """
+    from fsspec import AbstractFileSystem
+    from fsspec.asyn import AsyncFileSystem
+
+    while isinstance(inner := getattr(fs, "fs", None), AbstractFileSystem):
+        fs = inner
+    kind = type(fs)
+    if issubclass(kind, AsyncFileSystem) and kind._find is not AsyncFileSystem._find:
+        return True
+    return kind.find is not AbstractFileSystem.find
+
+
+def _nothing_at(place: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "Nothing is there", place or "/")
 
 
 def _file(name: str, info: dict[str, Any]) -> RemoteFile:
