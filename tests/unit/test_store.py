@@ -77,7 +77,24 @@ class AsyncDisk(AsyncFileSystem):  # type: ignore[misc]
         return Disk().info(self._strip_protocol(path))
 
 
-for kind in (Disk, AsyncDisk):
+class Line(Disk):
+    """One with a connection that is made once, as FTP's and SFTP's."""
+
+    protocol = "line"
+    cachable = True
+    lost: ClassVar[int] = 0
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._made = self.lost
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        if self._made != self.lost:
+            raise OSError("Socket is closed")
+        return super().ls(path, detail)
+
+
+for kind in (Disk, AsyncDisk, Line):
     fsspec.register_implementation(kind.protocol, kind, clobber=True)
 
 
@@ -144,6 +161,18 @@ def test_an_outage_leaves_all_models_and_is_told_once(caplog: pytest.LogCaptureF
         models.apply()
         assert {one.name for one in manager.configured()} == {"a", "b"}
         assert caplog.text.count(f"no way to {failing}") == 1
+
+
+def test_a_lost_connection_is_made_again() -> None:
+    store, discovery = FsspecStore("line://models/a"), BucketDiscovery("line://models")
+    assert (list(store.versions()), set(discovery.look())) == ([1], {"a", "b"})
+    Line.lost += 1
+    with pytest.raises(OSError, match="Socket is closed"):
+        discovery.look()
+    assert set(discovery.look()) == {"a", "b"}
+    with pytest.raises(OSError, match="Socket is closed"):
+        store.versions()
+    assert list(store.versions()) == [1]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -75,6 +76,11 @@ class FsspecStore:
     """Folders of an object store; versions are numbered folders, or the base path itself is one."""
 
     def __init__(self, base_path: str) -> None:
+        self._base_path = base_path
+        self._connect()
+
+    def _connect(self) -> None:
+        base_path = self._base_path
         try:
             import fsspec
 
@@ -86,11 +92,31 @@ class FsspecStore:
             raise StatusError("UNIMPLEMENTED", f"{base_path}: {error}", f"{EXTRA}{more}") from None
         except ValueError as error:
             raise StatusError("INVALID_ARGUMENT", f"{base_path}: {error}") from None
+        self._is_lost = False
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        """Surrounds a listing. After a failure, the next one has a new connection.
+
+        Those of FTP, SFTP and the like are made with the file system, which fsspec keeps, and are not renewed.
+        """
+        if self._is_lost:
+            self._connect()
+        try:
+            yield self._fs
+        except (FileNotFoundError, PermissionError):
+            raise
+        except Exception:
+            if not self._fs.async_impl:
+                self._fs.clear_instance_cache()
+                self._is_lost = True
+            raise
 
     def versions(self) -> dict[int, str]:
         """See ``Store``."""
-        self._fs.invalidate_cache()
-        entries = self._fs.ls(self._root, detail=True)
+        with self._connected() as fs:
+            fs.invalidate_cache()
+            entries = fs.ls(self._root, detail=True)
         if not entries:
             # A disk that is not mounted there, most likely; stores of objects have no empty folders.
             raise _nothing_at(self._root)
@@ -121,30 +147,11 @@ class FsspecStore:
         Raises what goes wrong on the way, as some files must not pass for all; ``FileNotFoundError`` if there
         is none.
         """
-        found: dict[str, dict[str, Any]] = (
-            self._fs.find(place, detail=True) if finds_all(self._fs) else self._walked(place)
-        )
+        with self._connected() as fs:
+            found: dict[str, dict[str, Any]]
+            found = fs.find(place, detail=True) if finds_all(fs) else _walked(fs, place)
         if not found:
             raise _nothing_at(place)
-        return found
-
-    def _walked(self, place: str) -> dict[str, dict[str, Any]]:
-        found, folders = {}, [place or "/"]
-        while folders:
-            folder = folders.pop()
-            # FTP's takes a folder that its parent's listing has, and that cannot be listed, for empty.
-            self._fs.invalidate_cache()
-            try:
-                entries = self._fs.ls(folder, detail=True)
-            except PermissionError as error:
-                # SFTP's does not say where.
-                raise PermissionError(errno.EACCES, error.strerror or str(error), folder) from error
-            for entry in entries:
-                path = str(entry["name"]).rstrip("/")
-                if entry["type"] != "directory":
-                    found[path] = entry
-                elif path != folder.rstrip("/"):
-                    folders.append(path)
         return found
 
     def read(self, place: str, file: RemoteFile) -> Iterator[bytes]:
@@ -163,8 +170,9 @@ class ModelFileStore(FsspecStore):
 
     def versions(self) -> dict[int, str]:
         """See ``Store``."""
-        self._fs.invalidate_cache()
-        self._fs.info(self._root)
+        with self._connected() as fs:
+            fs.invalidate_cache()
+            fs.info(self._root)
         return {LONE_VERSION: self._root}
 
     def files(self, place: str) -> Files:
@@ -207,6 +215,27 @@ def finds_all(fs: Any) -> bool:
     if issubclass(kind, AsyncFileSystem) and kind._find is not AsyncFileSystem._find:
         return True
     return kind.find is not AbstractFileSystem.find
+
+
+def _walked(fs: Any, place: str) -> dict[str, dict[str, Any]]:
+    """Returns what is told of each file below ``place``, by its path, as listed folder by folder."""
+    found, folders = {}, [place or "/"]
+    while folders:
+        folder = folders.pop()
+        # FTP's takes a folder that its parent's listing has, and that cannot be listed, for empty.
+        fs.invalidate_cache()
+        try:
+            entries = fs.ls(folder, detail=True)
+        except PermissionError as error:
+            # SFTP's does not say where.
+            raise PermissionError(errno.EACCES, error.strerror or str(error), folder) from error
+        for entry in entries:
+            path = str(entry["name"]).rstrip("/")
+            if entry["type"] != "directory":
+                found[path] = entry
+            elif path != folder.rstrip("/"):
+                folders.append(path)
+    return found
 
 
 def _nothing_at(place: str) -> FileNotFoundError:
