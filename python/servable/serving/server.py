@@ -26,7 +26,7 @@ from servable.admin.changes import Changes
 from servable.admin.interfaces import Core as AdminCore
 from servable.admin.model_control import ModelControl
 from servable.admin.operations import Management
-from servable.config.base_paths import Way
+from servable.config.base_paths import AllowedPaths, Way
 from servable.config.model_paths import cache_dir, is_remote
 from servable.config.residence import unknown_pins
 from servable.config.values import CoreOptions, ModelConfig, ServerConfig
@@ -529,7 +529,8 @@ class Server:
     def _folder_of_models(self) -> ModelsDir:
         place = self.config.models_dir
         poll_seconds = self.config.remote_poll_seconds if is_remote(place) else self.config.poll_seconds
-        return ModelsDir(place, discovery_at(place), self.manager, poll_seconds)
+        allowed = AllowedPaths(self.config.lifecycle.allowed_base_paths)
+        return ModelsDir(place, discovery_at(place), self.manager, poll_seconds, allowed)
 
     def _conversion(self) -> Preparation:
         from servable.sources.conversion import Conversion
