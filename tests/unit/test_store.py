@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -14,6 +15,7 @@ from servable.config.values import LifecycleOptions
 from servable.lifecycle.manager import Manager
 from servable.serving.models_dir import ModelsDir
 from servable.sources.discovery import BucketDiscovery
+from servable.sources.remembered import Remembered
 from servable.sources.store import FsspecStore, ModelFileStore, finds_all
 
 fsspec = pytest.importorskip("fsspec")
@@ -161,6 +163,46 @@ def test_an_outage_leaves_all_models_and_is_told_once(caplog: pytest.LogCaptureF
         models.apply()
         assert {one.name for one in manager.configured()} == {"a", "b"}
         assert caplog.text.count(f"no way to {failing}") == 1
+
+
+def test_a_start_during_an_outage_has_the_models_of_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def started() -> tuple[ModelsDir, Manager]:
+        manager = Manager(FakeCore(), HandSource(), Events(), options=LifecycleOptions())
+        discovery = Remembered("disk://models", BucketDiscovery("disk://models"), str(tmp_path / "cache"))
+        models = ModelsDir("disk://models", discovery, manager, 1.0)
+        models.apply()
+        return models, manager
+
+    Disk.failing = {"models": ConnectionError("gone")}
+    assert started()[1].configured() == ()
+    Disk.failing = {}
+    before = started()[1].configured()
+    assert {one.name: one.base_path for one in before} == {"a": "disk://models/a", "b": "disk://models/b"}
+    assert [one.suffix for one in (tmp_path / "cache").iterdir()] == [".json"], "nothing is left half written"
+    Disk.failing = {"models": ConnectionError("gone again")}
+    models, manager = started()
+    assert manager.configured() == before
+    assert "its models are those that were found before: gone again" in caplog.text
+    models.apply()
+    assert manager.configured() == before
+    Disk.failing, Disk.files = {}, FILES[:2]
+    models.apply()
+    assert [one.name for one in manager.configured()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"models": 3}', '{"models": [3, null]}', '{"models": ["../x"]}']
+)
+def test_what_cannot_be_understood_is_not_remembered(tmp_path: Path, text: str) -> None:
+    discovery = BucketDiscovery("disk://models")
+    Remembered("disk://models", discovery, str(tmp_path)).look()
+    (file,) = tmp_path.iterdir()
+    file.write_text(text)
+    Disk.failing = {"models": ConnectionError("gone")}
+    with pytest.raises(ConnectionError):
+        Remembered("disk://models", discovery, str(tmp_path)).look()
 
 
 def test_a_lost_connection_is_made_again() -> None:

@@ -47,6 +47,7 @@ from servable.serving.surroundings import Surroundings
 from servable.sources import Source
 from servable.sources.discovery import discovery_at
 from servable.sources.filesystem import FilesystemSource
+from servable.sources.remembered import Remembered
 from servable.sources.routing import RoutedSource
 
 if TYPE_CHECKING:
@@ -530,7 +531,10 @@ class Server:
         place = self.config.models_dir
         poll_seconds = self.config.remote_poll_seconds if is_remote(place) else self.config.poll_seconds
         allowed = AllowedPaths(self.config.lifecycle.allowed_base_paths)
-        return ModelsDir(place, discovery_at(place), self.manager, poll_seconds, allowed)
+        discovery = discovery_at(place)
+        if is_remote(place):
+            discovery = Remembered(place, discovery, cache_dir(self.config.cache_dir, os.environ))
+        return ModelsDir(place, discovery, self.manager, poll_seconds, allowed)
 
     def _conversion(self) -> Preparation:
         from servable.sources.conversion import Conversion

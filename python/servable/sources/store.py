@@ -98,7 +98,7 @@ class FsspecStore:
     def _connected(self) -> Iterator[Any]:
         """Surrounds a listing. After a failure, the next one has a new connection.
 
-        Those of FTP, SFTP and the like are made with the file system, which fsspec keeps, and are not renewed.
+        Those of FTP, SFTP and the like come with the file system, which fsspec keeps, and are not renewed.
         """
         if self._is_lost:
             self._connect()
