@@ -47,7 +47,6 @@ from servable.serving.surroundings import Surroundings
 from servable.sources import Source
 from servable.sources.discovery import discovery_at
 from servable.sources.filesystem import FilesystemSource
-from servable.sources.remembered import Remembered
 from servable.sources.routing import RoutedSource
 
 if TYPE_CHECKING:
@@ -533,6 +532,8 @@ class Server:
         allowed = AllowedPaths(self.config.lifecycle.allowed_base_paths)
         discovery = discovery_at(place)
         if is_remote(place):
+            from servable.sources.remembered import Remembered
+
             discovery = Remembered(place, discovery, cache_dir(self.config.cache_dir, os.environ))
         return ModelsDir(place, discovery, self.manager, poll_seconds, allowed)
 
