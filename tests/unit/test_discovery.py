@@ -169,7 +169,7 @@ def test_what_leads_beyond_the_allowed_paths_stops_no_other(
     assert served() == served() == {"a"}
     (folder / "c" / "1").mkdir(parents=True)
     assert served() == {"a", "c"}
-    assert caplog.text.count("/models/b is left out: Model b may not be served from") == 1
+    assert caplog.text.count("/models/b is left out: PERMISSION_DENIED: Model b may not be served from") == 1
     (folder / "b").unlink()
     (folder / "b").symlink_to(folder / "a")
     assert served() == {"a", "b", "c"}

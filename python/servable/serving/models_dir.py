@@ -64,14 +64,14 @@ class ModelsDir:
                 _log.warning("the models in %s cannot be followed: %s", self._place, text)
 
     def _looked(self) -> dict[str, ModelConfig]:
-        """Returns the models that are there. Raises ``StatusError`` if there is none.
+        """Returns the models that are there. Raises ``FileNotFoundError`` if there is none.
 
         An empty folder is what is left where a disk is not mounted: nobody wants all models to go.
         """
         found = self._discovery.look()
         if not found:
             stay = " any more; what was found before stays" if self._found else ""
-            raise StatusError("NOT_FOUND", f"no model is there{stay}")
+            raise FileNotFoundError(f"no model is there{stay}")
         return found
 
     def _permitted(self, found: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
@@ -115,9 +115,7 @@ class ModelsDir:
         self._manager.change(edited, True, Way.START)
         for name in new.keys() & others.keys():
             if others[name] != new[name].base_path:
-                _log.warning(
-                    "%s is left out: %s is served from %s", new[name].base_path, name, others[name]
-                )
+                _log.warning("%s is left out: %s is served from %s", new[name].base_path, name, others[name])
         shown = ", ".join(sorted(new)[:10]) + (", …" if len(new) > 10 else "")
         _log.info("%s: %d models; new: %s; gone: %d", self._place, len(found), shown or "none", len(gone))
 
