@@ -57,11 +57,11 @@ browser:
 test-python: dev browser ## The Python tests, end-to-end and conformance ones included, in two processes (PYTEST_FLAGS).
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-test-exports: dev ## The code of docs/exporting.md, with JAX, scikit-learn and PyTorch installed for it in build/exports.
-	@bash scripts/test-exports.sh $(VENV) build/exports
+test-exports: dev ## The code of docs/exporting.md, with JAX, scikit-learn and PyTorch installed for it in build/frameworks.
+	@bash scripts/test-frameworks.sh $(VENV) build/frameworks tests/e2e/test_exporting.py
 
-test-conversions: dev ## The lines that `servable inspect` prints for other formats, and the project of `servable new`.
-	SERVABLE_SLOW_TESTS=1 $(BIN)/python -m pytest tests/e2e/test_conversions.py
+test-conversions: dev ## The lines that `servable inspect` prints, with the frameworks in build/frameworks, and the project of `servable new`.
+	@bash scripts/test-frameworks.sh $(VENV) build/frameworks tests/e2e/test_conversions.py
 
 test-int8: dev ## The tests of --engine_precision=int8, with NNCF installed for them in build/int8.
 	@bash scripts/test-int8.sh $(VENV) build/int8

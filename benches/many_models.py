@@ -1,10 +1,12 @@
 """Thousands of models on one machine: how fast a server of them starts, what each takes, and how it does
 under traffic that asks few of them often and most of them rarely.
 
-    python benches/many_models.py start [--models 10000]
+    python benches/many_models.py start [--models 10000] [--store]
     python benches/many_models.py traffic [--models 1000] [--rooms 0.1 0.3 1.0] [--requests 5000]
 
-``start``: seconds until a server knows all models of a folder, and the memory of each while none is loaded.
+``start``: time until a server knows all models of a folder, on the clock and of the CPU, and the memory of
+each while none is loaded. ``--store``: as of a bucket, by fsspec's store of local files (links to those of
+the model): listed whole, and nothing fetched.
 ``traffic``: requests by Zipf's law over REST, one client after another's answer, within budgets for a share
 of all models: the share of requests whose model was loaded, and how long requests took. Prints Markdown,
 which docs/many-models.md has. The models are links to one small model, as what is measured is not its size.
@@ -14,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import os
 import random
+import shutil
 import statistics
 import sys
 import tempfile
@@ -32,15 +36,23 @@ BODY = b'{"instances": [2.0]}'
 RUNS = 3
 
 
-def folder_of(models: int, folder: Path) -> Path:
-    """Makes a folder of models."""
+def folder_of(models: int, folder: Path, store: bool = False) -> Path:
+    """Makes a folder of models. store: for a store of files, which has no links to folders."""
+    first = folder.parent / f"{folder.name}, the model"
+    if store:
+        shutil.copytree(MODEL, first)
     for number in range(models):
-        (folder / f"m{number:05}").symlink_to(MODEL, target_is_directory=True)
+        model = folder / f"m{number:05}"
+        if store:
+            # Links do not lead from one disk to another.
+            shutil.copytree(first, model, copy_function=os.link)
+        else:
+            model.symlink_to(MODEL, target_is_directory=True)
     return folder
 
 
 @contextmanager
-def serving(folder: Path, log: Path, *flags: str) -> Iterator[tuple[Process, int, float]]:
+def serving(folder: Path | str, log: Path, *flags: str) -> Iterator[tuple[Process, int, float]]:
     """Runs a server of these models; yields it, its port, and the seconds that its start took."""
     command = [sys.executable, "-m", "servable", "serve", f"--models_dir={folder}", "--lazy_load"]
     begun = time.monotonic()
@@ -54,24 +66,38 @@ def serving(folder: Path, log: Path, *flags: str) -> Iterator[tuple[Process, int
         process.stop()
 
 
-def start(models: int, scratch: Path) -> None:
+def cpu_seconds(pid: int) -> float:
+    """Returns the processor time of a process (proc(5), stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def start(models: int, scratch: Path, store: bool) -> None:
     """Prints how long starts take, and what each unloaded model takes of the memory."""
     rows = []
+    cache = scratch / "cache"
     for count in (1, models):
         folder = scratch / f"of {count}"
         folder.mkdir()
-        folder_of(count, folder)
-        seconds, resident = [], []
+        folder_of(count, folder, store)
+        place = f"local://{folder}" if store else folder
+        runs = []
         for run in range(RUNS):
-            with serving(folder, scratch / f"start {count} {run}.log") as (process, _, took):
-                seconds.append(took)
-                resident.append(memory_bytes(process.pid, "VmRSS"))
-        rows.append((count, statistics.median(seconds), statistics.median(resident)))
-    print("| models | start, s | resident, MB | each, KB |\n| --- | --- | --- | --- |")
-    (_, _, least), _ = rows
-    for count, took, bytes_ in rows:
-        each = f"{(bytes_ - least) / count / 1e3:.1f}" if count > 1 else ""
-        print(f"| {count:,} | {took:.2f} | {bytes_ / 1e6:.0f} | {each} |")
+            log = scratch / f"start {count} {run}.log"
+            with serving(place, log, f"--model_cache_dir={cache}") as (process, _, took):
+                threads = len(os.listdir(f"/proc/{process.pid}/task"))
+                resident = memory_bytes(process.pid, "VmRSS")
+                runs.append((took, cpu_seconds(process.pid), resident, threads))
+        rows.append((count, *(statistics.median(column) for column in zip(*runs, strict=True))))
+    fetched = len(list(cache.glob("*/*/saved_model.pb")))
+    print("| models | start, s | CPU, s | resident, MB | each, KB | threads |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    least = rows[0][3]
+    for count, took, cpu, resident, threads in rows:
+        each = f"{(resident - least) / count / 1e3:.1f}" if count > 1 else ""
+        print(f"| {count:,} | {took:.2f} | {cpu:.2f} | {resident / 1e6:.1f} | {each} | {threads:.0f} |")
+    if store:
+        print(f"\nFetched to the disk: {fetched}.")
 
 
 def ask(connection: http.client.HTTPConnection, model: int) -> float:
@@ -152,6 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("what", choices=["start", "traffic"])
     parser.add_argument("--models", type=int)
+    parser.add_argument("--store", action="store_true", help="start: as of a bucket")
     parser.add_argument(
         "--rooms", type=float, nargs="+", default=[0.1, 0.3, 1.0], help="shares of all models"
     )
@@ -161,7 +188,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         if options.what == "start":
-            start(options.models or 10_000, Path(scratch))
+            start(options.models or 10_000, Path(scratch), options.store)
         else:
             options.models = options.models or 1000
             traffic(options, Path(scratch))

@@ -10,13 +10,13 @@ clients=$2
 python="$clients/python/bin/python"
 mkdir -p "$clients"
 
-# Runs a step once: `once NAME COMMAND…`.
+# Runs a step once: `once NAME COMMAND…`. In a shell of its own: some go to another folder.
 once() {
   local name=$1
   shift
   [[ -e "$clients/.$name" ]] && return
   echo "==> $name"
-  if "$@" >"$clients/$name.log" 2>&1; then
+  if ("$@") >"$clients/$name.log" 2>&1; then
     touch "$clients/.$name"
   else
     echo "==> $name could not be installed ($clients/$name.log): its tests are skipped"

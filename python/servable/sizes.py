@@ -17,7 +17,10 @@ def parse_size(text: str) -> int:
     unit = stripped[len(number) :].strip()
     if unit not in _UNITS or not number.replace(".", "", 1).isdecimal() or not number.isascii():
         raise ValueError(f"expected a size such as 500MB or 2GiB, got {text!r}")
-    return int(float(number) * _UNITS[unit])
+    size = float(number) * _UNITS[unit]
+    if size == float("inf"):
+        raise ValueError(f"expected a size such as 500MB or 2GiB, got one of {len(number)} digits")
+    return int(size)
 
 
 def size_text(count: float) -> str:

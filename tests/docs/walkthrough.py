@@ -111,7 +111,10 @@ class Walkthrough:
             text=True,
         )
         self.served = Served(process)
-        self.served.wait_for_line(r"ready: [1-9]\d* of \d+ models")
+        ready = self.served.wait_for_line(r"ready: (\d+) of \d+ models")
+        # The server does not wait for long conversions.
+        if ready[1] == "0" and " loaded " not in self.served.log:
+            self.served.wait_for_line(" loaded ")
 
     def _provide(self, name: str) -> None:
         """Puts a model of the tests into the folder, unless the page has made one of that name."""

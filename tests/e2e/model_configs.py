@@ -21,7 +21,7 @@ EVENT_BYTES = 16
 """Size of an event of a watched file: without a name."""
 
 
-def entry(name: str, base: Path, **more: Any) -> dict[str, Any]:
+def entry(name: str, base: Path | str, **more: Any) -> dict[str, Any]:
     """Returns a ModelConfig in protobuf's JSON names."""
     return {"name": name, "basePath": str(base), "modelPlatform": "tensorflow", **more}
 

@@ -130,6 +130,28 @@ def test_no_request_is_lost_while_a_model_moves(tmp_path: Path) -> None:
         assert set(statuses) == {200}
 
 
+@pytest.mark.needs_shared
+def test_what_a_model_takes_in_another_engine_counts(tmp_path: Path) -> None:
+    """Within a budget of memory: what the move has taken is measured, told, and leaves less for others."""
+    for name in ("first", "m"):
+        (tmp_path / name).symlink_to(MODELS / "half_plus_two" if name == "first" else MOBILENET)
+    flags = (ADMIN, "--engine=openvino", "--lazy_load", "--memory_budget=4GiB", "--pinned_models=first")
+    with serving(f"--models_dir={tmp_path}", *flags, "--metrics_path=/metrics") as served:
+
+        def taken() -> int:
+            answer = requests.get(f"{admin_url(served)}/admin/models/m", timeout=30).json()
+            return int(answer["versions"][0]["memory_bytes_measured"])
+
+        assert predict(served, "m", {"instances": [picture(0.2)]}).status_code == 200
+        loaded = taken()
+        assert decided(served, "m")["serving_default"]["progress"] == "moved"
+        served.wait_for_line("m version 1 takes .* since its runs moved to another engine")
+        assert until(lambda: taken() != loaded)
+        page = requests.get(f"{served.rest}/metrics", timeout=30).text
+        line = f'servable_model_memory_bytes{{model="m",version="1"}} {taken()}'
+        assert line in page.splitlines()
+
+
 def test_what_another_engine_answers_wrongly_stays(tmp_path: Path) -> None:
     """Small models of every kind that OpenVINO would get wrong: none moves, even where it is forced."""
     names = [one.name for one in MODELS.iterdir() if (one / "1" / "saved_model.pb").is_file()]

@@ -16,6 +16,7 @@ import grpc
 import pytest
 from clients import Stub, answer, await_versions, version_states
 from conftest import Served
+from model_configs import config_file, entry
 from servers import ADMIN, MODELS, WITH_GRPC, admin_url, put_version, serving, until
 from tfrecord import WARM_UP, write
 from wire import Wire, ask, message, predict
@@ -217,6 +218,23 @@ def test_a_model_changes_versions_while_it_is_not_loaded(tmp_path: Path) -> None
         assert "loaded m" not in served.log
         assert answer(served, "m") == 3.0
         served.wait_for_line("loaded m version 2")
+
+
+def test_a_model_is_pinned_in_its_configuration(tmp_path: Path) -> None:
+    folder = linked(tmp_path / "models", "a", "b")
+    config = config_file(tmp_path, entry("a", folder / "a", pinned=True), entry("b", folder / "b"))
+    with serving(f"--model_config_file={config}", LAZY, ADMIN, "--pinned_models=c,b2") as served:
+        assert loaded(served) == {"a"}
+        assert admin(served, "/admin/models/a")["pinned"] is True
+        assert "pinned" not in admin(served, "/admin/models/b")
+        assert "--pinned_models names b2, c, which this server does not have" in served.log
+        # By the administration; what is not said stays as it is.
+        admin(served, "/admin/models/b", "PUT", {"base_path": str(folder / "b"), "pinned": True})
+        assert until(lambda: loaded(served) == {"a", "b"}, 60)
+        admin(served, "/admin/models/b", "PUT", {"base_path": str(folder / "b")})
+        assert admin(served, "/admin/models/b")["pinned"] is True
+        entries = admin(served, "/admin/config")["model_config_list"]["config"]
+        assert [one.get("pinned") for one in entries] == [True, True]
 
 
 # ---- the budget

@@ -15,7 +15,9 @@ import pytest
 import requests
 from clients import answer, available, await_versions, version_states
 from conftest import Served
+from model_configs import config_file, entry
 from servers import FRIENDLY, MODELS, serving, until
+from wire import predict
 
 pytestmark = pytest.mark.needs_tensorflow
 
@@ -50,13 +52,17 @@ class Bucket:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 
-    def put(self, version: int, parts: tuple[str, ...] = ("",)) -> None:
+    def put(self, version: int, parts: tuple[str, ...] = ("",), model: str = "m") -> None:
         """Uploads the model's files whose paths begin with one of ``parts``."""
         for file in sorted(MODEL.rglob("*")):
             name = file.relative_to(MODEL).as_posix()
             if file.is_file() and name.startswith(parts):
-                reply = requests.put(f"{self.url}/models/m/{version}/{name}", file.read_bytes(), timeout=30)
-                reply.raise_for_status()
+                url = f"{self.url}/models/{model}/{version}/{name}"
+                requests.put(url, file.read_bytes(), timeout=30).raise_for_status()
+
+    def remove(self, model: str, path: str) -> None:
+        """Deletes one file of a model."""
+        requests.delete(f"{self.url}/models/{model}/{path}", timeout=30).raise_for_status()
 
     def stop(self) -> None:
         assert self.process.stdin is not None
@@ -126,6 +132,57 @@ def test_a_mistyped_prefix_of_models_is_told(bucket: Bucket, tmp_path: Path) -> 
         bucket.put(1)
         served.wait_for_line("s3://bucket/models can be read again")
         await_versions(served, "m", 1)
+
+
+LAZY = "--lazy_load"
+
+
+def on_disk(cache: Path) -> list[str]:
+    """Returns the models whose versions were fetched."""
+    return sorted(
+        {path.parent.parent.name.rpartition("-")[0] for path in cache.glob("*/[0-9]*/saved_model.pb")}
+    )
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["found", "listed in a file"])
+def test_models_are_fetched_when_they_are_asked_for(bucket: Bucket, tmp_path: Path, found: bool) -> None:
+    names = [f"m{number}" for number in range(12)]
+    for name in names:
+        bucket.put(1, model=name)
+    cache = tmp_path / "cache"
+    config = config_file(tmp_path, *(entry(name, f"s3://bucket/models/{name}") for name in names))
+    models = "--models_dir=s3://bucket/models" if found else f"--model_config_file={config}"
+    arguments = (models, ONCE_A_SECOND, LAZY, f"--model_cache_dir={cache}")
+    environment = {**bucket.environment, "AWS_MAX_ATTEMPTS": "1"}
+    with serving(*arguments, environment=environment) as served:
+        assert "ready: 12 of 12 models" in served.log
+        assert version_states(served, "m3") == {1: "AVAILABLE"}
+        assert on_disk(cache) == []
+        assert answer(served, "m3") == 3.0
+        assert on_disk(cache) == ["m3"]
+        assert "fetching m3 version 1 from s3://bucket/models/m3" in served.log
+        threads = [
+            task.read_text().strip() for task in Path(f"/proc/{served.process.pid}/task").glob("*/comm")
+        ]
+        assert sum(name.startswith("remote") for name in threads) <= 8
+        # A new version of what is loaded follows; of what is not, it waits for a request.
+        bucket.put(2, model="m3")
+        bucket.put(2, model="m4")
+        await_versions(served, "m3", 2)
+        await_versions(served, "m4", 2)
+        served.wait_for_line("loaded m3 version 2")
+        assert on_disk(cache) == ["m3"]
+        # A file that is missing when it is fetched fails the request, and not the one after it is back.
+        bucket.remove("m5", "1/saved_model.pb")
+        refused = predict(served, "m5", {"instances": [2.0]})
+        assert refused.status == 503 and "Model m5 version 1 could not be loaded: " in refused.error
+        bucket.put(1, model="m5")
+        assert until(lambda: answer(served, "m5") == 3.0, 60)
+        bucket.stop()
+        refused = predict(served, "m6", {"instances": [2.0]})
+        assert refused.status == 503 and "Model m6 version 1 could not be loaded: " in refused.error
+        assert "tries again" in refused.error
+        assert answer(served, "m3") == answer(served, "m5") == 3.0
 
 
 def test_a_half_uploaded_version_serves_once_it_is_whole(bucket: Bucket, tmp_path: Path) -> None:

@@ -174,6 +174,7 @@ def kwok(plane: ControlPlane) -> Iterator[None]:
             plane.folder / "kwok.log",
             [
                 str(bin_folder() / "kwok"),
+                f"--config={bin_folder() / 'kwok.yaml'}",
                 f"--kubeconfig={plane.kubeconfig}",
                 f"--manage-nodes-with-annotation-selector={annotation}",
                 "--node-lease-duration-seconds=40",

@@ -13,6 +13,7 @@ import itertools
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ from pod_process import Sandbox, start
 from pod_volumes import Volumes
 
 TICK = 0.1
+BACK_OFF = 2.0
+"""Seconds before a container is started a third time, and later ones."""
+
 BRIDGE = "pods"
 _numbers = itertools.count(10)
 
@@ -131,6 +135,7 @@ class RunningPod:
         self._number = next(_numbers)
         self.address = f"10.77.{self._number // 250}.{self._number % 250 + 1}"
         self._restarts: dict[str, int] = {}
+        self._ended: dict[str, float] = {}
         self._grace: float | None = None
         self._going, self._ending = threading.Event(), threading.Event()
         self._told: Object = {}
@@ -213,7 +218,7 @@ class RunningPod:
             for container in containers:
                 name = container["name"]
                 process = self.processes.get(name)
-                if process is None or process.poll() is not None:
+                if process is None or (process.poll() is not None and self._may_restart(name)):
                     self._restarts[name] = self._restarts.get(name, -1) + 1
                     self.processes[name] = start(sandbox, self._pod, container, self._log_of(container))
                     startup, ready, live = (
@@ -222,12 +227,27 @@ class RunningPod:
                     )
                     probes[name] = (startup, ready, live)
                 self._ask(name, *probes[name])
-            self._tell({name: _is_ready(*three) for name, three in probes.items()})
+            self._tell(
+                {
+                    name: self.processes[name].poll() is None and _is_ready(*three)
+                    for name, three in probes.items()
+                }
+            )
             if turn % 10 == 9:
                 with suppress(ApiError, requests.RequestException):
                     volumes.renew()
             if self._going.wait(TICK):
                 return
+
+    def _may_restart(self, name: str) -> bool:
+        """Returns whether a container that has ended is started again now: at once the first time."""
+        if self._restarts[name] == 0:
+            return True
+        ended = self._ended.setdefault(name, time.monotonic())
+        if time.monotonic() < ended + BACK_OFF:
+            return False
+        del self._ended[name]
+        return True
 
     def _ask(self, name: str, startup: Probe, ready: Probe, live: Probe) -> None:
         if startup.asked is not None and not startup.passed:

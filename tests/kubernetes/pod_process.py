@@ -18,6 +18,9 @@ from kube_api import Object
 CAPABILITY = "-all,+dac_read_search"
 """The one capability of programs of this machine: to read what is installed for its user alone."""
 
+IMAGES_USER = 65532
+"""Whom our images name."""
+
 
 @dataclass
 class Sandbox:
@@ -65,7 +68,8 @@ def _mounts(sandbox: Sandbox, container: Object) -> list[str]:
 def _command(sandbox: Sandbox, pod: Object, container: Object) -> str:
     of_pod = pod["spec"].get("securityContext", {})
     security = {**of_pod, **container.get("securityContext", {})}
-    user, group = security.get("runAsUser", 0), security.get("runAsGroup", security.get("runAsUser", 0))
+    user = security.get("runAsUser", IMAGES_USER if security.get("runAsNonRoot") else 0)
+    group = security.get("runAsGroup", user)
     groups = [str(group), *([str(of_pod["fsGroup"])] if "fsGroup" in of_pod else [])]
     variables = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/"}
     variables |= {one["name"]: one["value"] for one in container.get("env", []) if "value" in one}

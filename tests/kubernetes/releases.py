@@ -83,9 +83,10 @@ def started(plane: ControlPlane, where: str, pod: Object) -> str:
     return str(plane.api.get(f"{path}/{name}")["status"]["podIP"])
 
 
-def namespace(plane: ControlPlane, name: str) -> str:
-    """Makes a namespace; returns its name."""
-    plane.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+def namespace(plane: ControlPlane, name: str, restricted: bool = False) -> str:
+    """Makes a namespace; returns its name. restricted: by Kubernetes' strictest standard of what pods may."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"} if restricted else {}
+    plane.api.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
     path = f"/api/v1/namespaces/{name}/serviceaccounts"
     assert until(lambda: plane.api.items(path), SECONDS)
     return name

@@ -43,6 +43,18 @@ def test_helm_installs_every_example(extended: ControlPlane, values: Path) -> No
     extended.helm("uninstall", "servable", "-n", where)
 
 
+def test_autoscaling_begins_with_the_pods_that_there_are(extended: ControlPlane) -> None:
+    """A number of replicas that an upgrade takes out of a Deployment would else become one."""
+    where = namespace(extended, "scaled-later")
+    path = f"/apis/apps/v1/namespaces/{where}/deployments/servable"
+    # Without a metric the autoscaler changes nothing by itself.
+    scaling = ("--set", "autoscaling.kind=hpa", "--set", "autoscaling.minReplicas=1")
+    for settings in (("--set", "replicas=3"), scaling, (*scaling, "--set", "minReadySeconds=1")):
+        extended.helm("upgrade", "--install", "servable", str(CHART), "-n", where, *settings)
+        assert extended.api.get(path)["spec"]["replicas"] == 3
+    extended.helm("uninstall", "servable", "-n", where)
+
+
 def test_kubectl_applies_the_example_of_kustomize(extended: ControlPlane) -> None:
     namespace(extended, "models")
     command = [str(bin_folder() / "kustomize"), "build", str(CHART.parent / "examples" / "kustomize")]

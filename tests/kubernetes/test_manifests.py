@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from control_plane import bin_folder
 from openapi_schemas import RELEASES
 from releases import CHART
@@ -18,6 +19,12 @@ KUSTOMIZATIONS = (
     "deploy/kubernetes/base",
     "deploy/kubernetes/examples/kustomize",
     "deploy/kserve/runtimes",
+)
+
+CLIENT_CERTIFICATES = (
+    "tls.existingSecret=t",
+    "tls.clientCA.existingSecret=ca",
+    "serviceMonitor.enabled=true",
 )
 
 
@@ -51,6 +58,15 @@ def test_helm_has_nothing_to_say(values: Path | None) -> None:
 @pytest.mark.parametrize("values", [None, *EXAMPLES], ids=lambda path: path.stem if path else "defaults")
 def test_the_chart_conforms(values: Path | None, release: str) -> None:
     conforms(template(*(["-f", values] if values else []), release=release), release)
+
+
+def test_prometheus_has_a_certificate_where_clients_need_one() -> None:
+    settings = (*CLIENT_CERTIFICATES, "serviceMonitor.clientCertificateSecret=scraper")
+    made = template(*(word for one in settings for word in ("--set", one)))
+    conforms(made, RELEASES[-1])
+    (monitor,) = (one for one in yaml.safe_load_all(made) if one["kind"] == "ServiceMonitor")
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["tlsConfig"]["keySecret"] == {"name": "scraper", "key": "tls.key"}
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -98,6 +114,8 @@ def test_the_base_is_what_the_chart_makes() -> None:
         (["model.persistentVolumeClaim.claimName="], "no model"),
         (["tls.clientCA.existingSecret=ca"], "tls.clientCA needs tls.existingSecret"),
         (["tls.existingSecret=t", "probes.protocol=grpc"], "know no TLS"),
+        (["flags.admin_token=x"], "SERVABLE_ADMIN_TOKEN"),
+        ([*CLIENT_CERTIFICATES], "serviceMonitor.clientCertificateSecret"),
     ],
 )
 def test_what_cannot_be_is_refused(settings: list[str], said: str) -> None:

@@ -20,7 +20,7 @@ from control_plane import ControlPlane
 from kube_api import ApiError
 from metrics_adapter import adapter
 from node_agent import NodeAgent, Place, node
-from releases import Models, Release, claim, namespace
+from releases import CHART, Models, Release, claim, namespace
 from servers import put_version, until
 from traffic import asking
 
@@ -49,7 +49,7 @@ def nodes(plane: ControlPlane, run_folder: Path, layer: Path, models: Models) ->
 @pytest.fixture(scope="module")
 def served(plane: ControlPlane, nodes: list[NodeAgent], models: Models) -> Iterator[Release]:
     """A release of two pods, which tests may change as long as they leave it serving."""
-    where = namespace(plane, "serving")
+    where = namespace(plane, "serving", restricted=True)
     claim(plane, where, models.folder)
     release = Release(plane, where, dict(VALUES))
     release.install()
@@ -109,8 +109,21 @@ def test_a_new_version_is_served_without_a_new_pod(served: Release, models: Mode
             assert until(lambda url=url: "AVAILABLE" in requests.get(url, timeout=10).text)
         answered = counts.answered
         assert until(lambda: counts.answered > answered + 100)
+    print("new version:", counts)
     assert counts.failed == {} and counts.retried == 0
     assert set(served.ready_pods()) == before
+
+
+def test_an_upgrade_that_cannot_start_takes_nothing_away(served: Release) -> None:
+    before = set(served.ready_pods())
+    wrong = ("--reuse-values", "--set", "flags.no_such_flag=1", "--atomic", "--timeout", "20s")
+    with asking(served.service(), PREDICT, HALF) as counts:
+        with pytest.raises(AssertionError, match="rolled back"):
+            served.plane.helm("upgrade", served.name, str(CHART), "-n", served.namespace, *wrong)
+        assert until(lambda: len(served.pods()) == 2)
+    print("rolled back:", counts)
+    assert set(served.ready_pods()) == before
+    assert counts.failed == {} and counts.retried == 0
 
 
 def test_a_killed_server_is_started_again(served: Release, nodes: list[NodeAgent]) -> None:
@@ -157,6 +170,7 @@ def test_the_budget_allows_one_eviction_at_a_time(served: Release) -> None:
             evict(second)
         assert refused.value.status == 429
         assert until(lambda: len(served.ready_pods()) == 2 and first not in served.ready_pods())
+    print("evicted:", counts)
     assert counts.failed == {} and counts.retried == 0
 
 
@@ -176,6 +190,7 @@ def test_the_config_changes_without_a_new_pod(served: Release) -> None:
         for host, port in hosts:
             url = f"http://{host}:{port}/v1/models/half_plus_two/labels/stable:predict"
             assert until(lambda url=url: requests.post(url, json=HALF, timeout=10).status_code == 200)
+    print("config:", counts)
     assert counts.failed == {} and counts.retried == 0
     assert set(served.ready_pods()) == before
 
@@ -260,7 +275,7 @@ def test_tls_and_tokens_from_secrets(plane: ControlPlane, nodes: list[NodeAgent]
 def test_models_from_images_and_init_containers(
     plane: ControlPlane, nodes: list[NodeAgent], models: Models, source: str
 ) -> None:
-    where = namespace(plane, f"from-{source}")
+    where = namespace(plane, f"from-{source}", restricted=True)
     model = {
         "image": {"image": {"reference": "registry.example.com/flowers:2", "subPath": "models"}},
         "init": {

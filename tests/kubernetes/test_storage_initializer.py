@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +26,8 @@ ADDRESS = "10.77.0.1"
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[str]:
-    """The address of a store with a SavedModel in a folder of versions, and an ONNX file."""
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a store with a SavedModel in a folder of versions, and files of other formats."""
     server = ThreadedMotoServer(ip_address=ADDRESS, port=0, verbose=False)
     server.start()
     url = "http://{}:{}".format(*server.get_host_and_port())
@@ -36,6 +38,10 @@ def store() -> Iterator[str]:
             if file.is_file():
                 put(url, f"flowers/{file.relative_to(model)}", file)
         put(url, "resnet.onnx", MODELS / "onnx_pair" / "1" / "model.onnx")
+        put(url, "gestures.tflite", MODELS / "tflite_pair" / "1" / "model.tflite")
+        make = [sys.executable, str(MODELS / "make_keras.py"), str(tmp_path_factory.mktemp("keras"))]
+        subprocess.run(make, check=True, capture_output=True)
+        put(url, "digits.keras", Path(make[-1]) / "sum.keras")
         yield url
     finally:
         server.stop()
@@ -55,6 +61,8 @@ def put(url: str, key: str, file: Path) -> None:
     [
         ("tensorflow", "flowers", (1.0, 2.5)),
         ("onnx", "resnet.onnx", ({"a": 1.0, "b": 2}, {"sum": 3.0, "twice": 4})),
+        ("tflite", "gestures.tflite", ({"a": 1.0, "b": 2}, {"sum": 3.0, "twice": 4})),
+        ("keras", "digits.keras", ([1.0, 1.0], [6.0])),
     ],
 )
 def test_a_model_is_downloaded_and_served(

@@ -8,6 +8,7 @@ import http.client
 import json
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +20,14 @@ from kube_api import Api, ApiError
 LAG_SECONDS = 0.5
 """How old the list of pods may be, as it is on nodes."""
 
-TRIES = 3
+PAUSE_SECONDS = 0.05
+"""The first pause before a request is sent again; each further one is twice as long."""
+
+PATIENCE_SECONDS = 5.0
+"""How long a client tries. The address of a pod that is gone refuses connections until it has left the list:
+a client that tries again without a pause has used up three tries by then.
+"""
+
 SECONDS = 20.0
 
 
@@ -51,17 +59,22 @@ class Service:
 
 @dataclass
 class Counts:
-    """What became of requests. retried: lost their connection, and were answered when sent again."""
+    """What became of requests. retried: lost their connection, and were answered when sent again.
+
+    tries: most that one request took.
+    """
 
     answered: int = 0
     retried: int = 0
+    tries: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     pods: Counter[str] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, pod: str, tries: int, failure: str) -> None:
         """Counts a request."""
         with self._lock:
+            self.tries = max(self.tries, tries)
             if failure:
                 self.failed[failure] += 1
             else:
@@ -101,11 +114,13 @@ class Clients:
 
     def _once(self, open_ones: dict[tuple[str, int], http.client.HTTPConnection]) -> None:
         failure, pod, tries = "no pod is ready", "", 0
-        while failure and tries < TRIES:
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while failure and time.monotonic() < give_up:
+            if tries:
+                time.sleep(PAUSE_SECONDS * 2 ** (tries - 1))
             tries += 1
             pods = self._pods
             if not pods:
-                self._stopped.wait(LAG_SECONDS)
                 continue
             chosen = random.choice(pods)
             pod = chosen[0]

@@ -48,6 +48,7 @@ class FakeCore:
         self.on_retire: Callable[[str, int], None] = lambda *_: None
         self.on_unload: Callable[[str, int], None] = lambda *_: None
         self.on_cancel: Callable[[str, int], None] = lambda *_: None
+        self.on_bring: Callable[[str, int, str], None] = lambda *_: None
         self.calls: list[tuple[Any, ...]] = []
         self.state: dict[tuple[str, int], str] = {}
         self.errors: dict[tuple[str, int], tuple[str, str]] = {}
@@ -99,6 +100,9 @@ class FakeCore:
 
     def cancel(self, name: str, version: int) -> None:
         self.on_cancel(name, version)
+
+    def bring(self, name: str, version: int, path: str) -> None:
+        self.on_bring(name, version, path)
 
     def fail(self, name: str, version: int, code: str, message: str) -> None:
         self.errors[name, version] = (code, message)

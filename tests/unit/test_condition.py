@@ -40,7 +40,7 @@ EVENTS: dict[str, Callable[[Condition], Condition]] = {
 }
 
 TABLE = """
-START                                load_queued: LOADING queued; withdrawn: END
+START                                load_queued: LOADING queued; withdrawn: END; moved: =
 
 # The first load, and one that goes on when its version serves.
 LOADING queued                       load_begun: LOADING settings; given_up: END

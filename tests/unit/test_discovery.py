@@ -18,7 +18,8 @@ from servable.config.values import Folder, LifecycleOptions, ModelConfig
 from servable.errors import StatusError, UsageError
 from servable.lifecycle.manager import Manager
 from servable.serving.models_dir import ModelsDir
-from servable.sources.discovery import FolderDiscovery, may_be_model, models_among
+from servable.sources.cache import RemoteFile
+from servable.sources.discovery import FolderDiscovery, may_be_model, versions_among
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_names_that_are_no_text_are_left_out(folder: Path) -> None:
 
 
 def test_a_bucket_s_models_follow_from_its_files() -> None:
-    files = [
+    paths = [
         "a/1/saved_model.pb",
         "a/2/model.onnx",
         "b/model.tflite",
@@ -74,18 +75,23 @@ def test_a_bucket_s_models_follow_from_its_files() -> None:
         "top.onnx",
         "f/99999999999999999999/x",
     ]
-    found = models_among("s3://bucket/models", files)
+    found = versions_among("bucket/models", [RemoteFile(path, 5) for path in paths])
     assert found == {
-        "a": ModelConfig("a", "s3://bucket/models/a"),
-        "b": ModelConfig("b", "s3://bucket/models/b"),
+        "a": {
+            1: ("bucket/models/a/1", (RemoteFile("saved_model.pb", 5),)),
+            2: ("bucket/models/a/2", (RemoteFile("model.onnx", 5),)),
+        },
+        "b": {1: ("bucket/models/b", (RemoteFile("model.tflite", 5),))},
     }
 
 
 @given(st.lists(st.text("ab1/.", max_size=12)))
 def test_any_files_are_looked_through(files: list[str]) -> None:
-    for name, model in models_among("s3://b", files).items():
+    for name, versions in versions_among("b", [RemoteFile(file, 1) for file in files]).items():
         assert may_be_model(name)
-        assert model == ModelConfig(name, f"s3://b/{name}")
+        for place, inside in versions.values():
+            assert place.startswith(f"b/{name}")
+            assert {f"{place}/{file.path}" for file in inside} <= {f"b/{file}" for file in files}
 
 
 class Place:
@@ -102,6 +108,33 @@ class Place:
 
     def has(self, *names: str) -> None:
         self.models = {name: ModelConfig(name, f"/models/{name}") for name in names}
+
+
+def test_a_bucket_is_listed_as_each_of_its_models_would_be(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    import fsspec
+
+    from servable.sources.discovery import BucketDiscovery
+    from servable.sources.listing import Listing
+    from servable.sources.store import FsspecStore
+
+    bucket = f"memory://{tmp_path.name}-{os.getpid()}/models"
+    versions = ("a/1/saved_model.pb", "a/1/variables/variables.index", "a/2/saved_model.pb")
+    for file in (*versions, "b/model.onnx", "c/x"):
+        fsspec.filesystem("memory").pipe(f"{bucket}/{file}", file.encode())
+    listing, changed = Listing(), list[str]()
+    listing.followed_by(changed.extend)
+    discovery = BucketDiscovery(bucket + "/", listing)
+    assert discovery.look() == {name: ModelConfig(name, f"{bucket}/{name}") for name in "ab"}
+    for name in "ab":
+        store, listed = FsspecStore(f"{bucket}/{name}"), listing.of(f"{bucket}/{name}")
+        assert listed is not None
+        assert {version: place for version, (place, _) in listed.items()} == store.versions()
+        assert all(files == store.files(place) for place, files in listed.values())
+    assert (listing.of(f"{bucket}/c"), changed) == (None, [])
+    fsspec.filesystem("memory").pipe(f"{bucket}/b/model.onnx", b"another")
+    discovery.look()
+    assert changed == [f"{bucket}/b"]
 
 
 def test_what_is_new_is_added_and_what_is_gone_removed(caplog: pytest.LogCaptureFixture) -> None:
@@ -139,12 +172,12 @@ def test_a_place_without_any_model_takes_nothing_away(caplog: pytest.LogCaptureF
         return {one.name for one in manager.configured()}
 
     assert served() == served() == set()
-    assert caplog.text.count("the models in /models cannot be followed: no model is there\n") == 1
+    assert caplog.text.count("there are no models in /models; expected are") == 1
     place.has("a", "b")
     assert served() == {"a", "b"}
     place.has()
     assert served() == served() == {"a", "b"}, "a disk that is not mounted looks like that"
-    assert caplog.text.count("no model is there any more; what was found before stays") == 1
+    assert caplog.text.count("; what was found before stays") == 1
     place.has("b")
     assert served() == {"b"}
 
@@ -240,6 +273,20 @@ def test_a_folder_that_does_not_answer_holds_up_no_other(
         mounted.set()
     asking[0].join()
     assert set(discovery.look()) == {"versions", "version", "onnx"}
+
+
+def test_a_place_that_cannot_be_meant_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    place = Place()
+    models = ModelsDir("/models", place, Manager(FakeCore(), HandSource(), Events()), 1.0)
+    for names, said in (((), "no models in /models"), (("1", "2"), "called 1, 2: is it a model by itself")):
+        place.has(*names)
+        models.apply()
+        models.apply()
+        assert caplog.text.count(said) == 1
+    caplog.clear()
+    place.has("1", "m")
+    models.apply()
+    assert caplog.text == ""
 
 
 def test_the_flag_names_a_folder_or_a_uri(tmp_path: Path) -> None:

@@ -37,6 +37,25 @@ def test_what_is_no_administration_is_told(
         assert reload(["m", f"--admin_address={stub.address}"]) == 1
 
 
+def test_what_is_known_is_loaded_by_a_hint_and_what_is_not_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unknown = (404, {"error": "There is no model x", "code": "NOT_FOUND", "hint": "served are: a, b"})
+    known = (200, {"name": "a", "standing": "available", "versions": []})
+    with answering(unknown, known, known) as stub:
+        assert models(["prefetch", "x", "a", f"--admin_address={stub.address}"]) == 1
+    assert [path.split("?")[0] for _, path, _, _ in stub.requests] == [
+        "/admin/models/x/prefetch",
+        *["/admin/models/a/prefetch"] * 2,
+    ]
+    told = capsys.readouterr()
+    assert "There is no model x" in told.err and "served are: a, b" in told.err
+    assert "\na " in told.out
+    with answering(unknown) as stub:
+        assert models(["prefetch", f"--admin_address={stub.address}"]) == 1
+    assert "servable models prefetch NAME" in capsys.readouterr().err
+
+
 def test_an_administration_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
     with answering((200, LIST)) as stub:
         assert models([f"--admin_address={stub.address}"]) == 0

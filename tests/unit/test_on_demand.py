@@ -13,8 +13,10 @@ from test_manager import Gate, Setup, fail_on
 from servable.config.base_paths import Way
 from servable.config.traffic import Traffic, TrafficShare
 from servable.config.values import Latest, LifecycleOptions, ModelConfig
+from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.on_demand import FIRST_PAUSE, LONGEST_PAUSE, pause_after
+from servable.sources import AspiredVersion
 
 LAZY = LifecycleOptions(retries=5, retry_seconds=3600.0, lazy_load=True)
 Make = Callable[..., Setup]
@@ -116,6 +118,39 @@ def test_pinning_a_model_whose_load_has_just_failed_does_not_try_it_again(make: 
     setup.core.wait_told("m", 1, "UNAVAILABLE")
     setup.manager.apply([replace(m, pinned=True)])
     assert loads(setup) == [("m", 1)]
+
+
+def test_a_version_whose_files_move_before_it_is_loaded_is_loaded_from_there(make: Make) -> None:
+    setup = make("m")
+    paths: list[str] = []
+    setup.core.on_load = lambda _name, _version, path, _options: paths.append(path)
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.manager.aspire("m", (AspiredVersion(1, "/elsewhere/1", "changed"),))
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1)
+    assert paths == ["/elsewhere/1"]
+
+
+def test_files_that_cannot_be_brought_fail_a_load_and_not_the_next_one(make: Make) -> None:
+    setup = make("m")
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+
+    def away(*_: object) -> None:
+        raise StatusError("UNAVAILABLE", "version 1 could not be fetched from s3://bucket/m: no route")
+
+    setup.core.on_bring = away
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "UNAVAILABLE: Model m version 1 could not be loaded: version 1 could not be")
+    assert (loads(setup), setup.core.pauses["m", 1]) == ([], FIRST_PAUSE)
+    assert setup.core.errors["m", 1][0] == "UNAVAILABLE"
+    brought: list[tuple[str, int, str]] = []
+    setup.core.on_bring = lambda *which: brought.append(which)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "")
+    setup.wait_available_as(m=Availability.AVAILABLE)
+    assert loads(setup) == [("m", 1)] and len(brought) == 1
 
 
 def test_each_version_is_loaded_by_itself(make: Make) -> None:

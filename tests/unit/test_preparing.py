@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from fake_core import FakeCore, FakeError
 
 from servable.config.values import LoadOptions
 from servable.errors import CancelledError, StatusError
-from servable.lifecycle.preparing import PreparingCore
+from servable.lifecycle.preparing import FETCHING, PreparingCore
 from servable.sources import VersionLoad
 
 LAST = LoadOptions(retrying=False)
@@ -253,3 +254,50 @@ def test_the_rest_is_the_cores(core: FakeCore, prepared: PreparingCore) -> None:
     prepared.set_labels("m", {"stable": 1})
     assert core.errors["m", 1] == ("UNKNOWN", "why")
     assert core.labels == {"m": {"stable": 1}}
+
+
+# ---- files that are fetched first
+
+
+class Store:
+    """A fetcher whose fetches wait until they are stopped, or may end."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.may_end = threading.Event()
+        self.left: list[tuple[str, int]] = []
+
+    def bring(self, load: VersionLoad) -> None:
+        self.entered.set()
+        while not self.may_end.wait(0.001):
+            load.check()
+
+    def let_go(self, model: str, version: int) -> None:
+        self.left.append((model, version))
+
+
+def test_a_fetch_is_told_and_can_be_ended(core: FakeCore) -> None:
+    store, failures = Store(), list[BaseException]()
+    prepared = PreparingCore(core, FakePreparation, fetcher=store)
+
+    def bring() -> None:
+        try:
+            prepared.bring("m", 1, "/models/m/1")
+        except StatusError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=bring, daemon=True)
+    thread.start()
+    assert store.entered.wait(10)
+    assert prepared.phase("m", 1) == FETCHING
+    prepared.cancel("m", 1)
+    thread.join(10)
+    assert isinstance(failures[0], CancelledError)
+    assert prepared.phase("m", 1) == ""
+    # Wanted again, without having been announced anew.
+    store.may_end.set()
+    prepared.bring("m", 1, "/models/m/1")
+    prepared.load("m", 1, "/models/m/1", LAST)
+    assert store.left == []
+    prepared.unload("m", 1)
+    assert store.left == [("m", 1)]

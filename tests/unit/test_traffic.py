@@ -86,6 +86,7 @@ def rule(**changes: Any) -> Traffic:
         (spread(shadow=TrafficShadow("canary", 0)), "above 0"),
         (spread(shadow=TrafficShadow("canary", 1, tolerance=2)), "tolerance expects a number from 0 to 1"),
         (spread(shadow=TrafficShadow("canary", 1, timeout_seconds=0)), "timeout_seconds expects"),
+        (Traffic("stable", shadow=TrafficShadow("stable", 1)), "the shadow is the default, stable"),
         (rule(max_error_percent=None), "roll_back has no bound"),
         (rule(max_error_percent=101), "roll_back.max_error_percent expects a number from 0 to 100"),
         (rule(min_requests=0), "roll_back.min_requests expects 1 to"),
@@ -105,6 +106,10 @@ def test_a_label_called_default_cannot_be_told_from_the_default() -> None:
     one = ModelConfig("m", "/m", policy=All(), labels={"default": 1}, traffic=spread(default_to="default"))
     with pytest.raises(StatusError, match="a label called default"):
         check_traffic([one])
+
+
+def test_a_shadow_may_be_the_default_of_what_goes_elsewhere() -> None:
+    assert refusal(spread(shadow=TrafficShadow("stable", 1))) == ""
 
 
 @pytest.mark.parametrize(
@@ -260,6 +265,9 @@ def test_the_command_says_what_a_config_file_does() -> None:
         ["canary"],
         ["=5"],
         ["canary=much"],
+        ["canary=nan%"],
+        ["canary=inf"],
+        ["canary=1e400%"],
         ["--header", "x-canary=1"],
         ["--header", "x-canary:canary"],
         ["--shadow", "canary"],
@@ -269,6 +277,13 @@ def test_the_command_says_what_a_config_file_does() -> None:
 def test_the_command_refuses_what_it_does_not_understand(arguments: list[str]) -> None:
     with pytest.raises(ValueError, match=r"expected|need"):
         asked(*arguments)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "much", ""])
+def test_the_command_refuses_what_is_no_number(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        asked("canary=5", "--max_p99", number)
+    assert f"expected a number, got {number!r}" in capsys.readouterr().err
 
 
 def test_what_has_become_of_it_is_told() -> None:

@@ -54,6 +54,9 @@ class Administration(Protocol):
 class Core(Protocol):
     """The part of ``_core.Server`` that the administration uses."""
 
+    def uses(self) -> Sequence[tuple[str, int, float, int, int]]:
+        """See ``lifecycle.interfaces.DemandCore``."""
+
     def serve_admin(
         self,
         address: str,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from servable.savedmodel.signature import Signature
 
 Fields = dict[str, Any]
+Grown = Mapping[tuple[str, int], int]
+"""By how many bytes loaded versions have grown since their loads."""
+
 MOST_COUNTED = 1_000_000
 """Largest ``requests`` and ``every`` of a recording."""
 
@@ -59,10 +62,10 @@ class Management:
         """Returns every configured model and every one with a known version, by name; and resident memory."""
         states = self._states_by_model()
         configured = {one.name: one for one in self._manager.configured()}
-        availability = self._manager.availability()
+        availability, grown = self._manager.availability(), self._grown()
         return {
             "models": [
-                self._model(name, configured.get(name), availability.get(name), states.get(name, ()))
+                self._model(name, configured.get(name), availability.get(name), states.get(name, ()), grown)
                 for name in sorted(configured.keys() | states.keys())
             ],
             "resident_bytes": resident_bytes(),
@@ -73,7 +76,13 @@ class Management:
         states, available = self._states_by_model(), self._manager.availability().get(name)
         if available is None and name not in states:
             raise self._unknown(name)
-        return self._model(name, self._find(name), available, states.get(name, ()))
+        return self._model(name, self._find(name), available, states.get(name, ()), self._grown())
+
+    def _grown(self) -> Grown:
+        """Returns what loaded versions have taken of the memory since their loads, if that is measured."""
+        if not self._config.lifecycle.lazy_load:
+            return {}
+        return {(name, version): grown for name, version, _, _, grown in self._core.uses()}
 
     def _states_by_model(self) -> dict[str, list[State]]:
         grouped: dict[str, list[State]] = {}
@@ -82,7 +91,12 @@ class Management:
         return grouped
 
     def _model(
-        self, name: str, config: ModelConfig | None, available: Availability | None, states: Sequence[State]
+        self,
+        name: str,
+        config: ModelConfig | None,
+        available: Availability | None,
+        states: Sequence[State],
+        grown: Grown,
     ) -> Fields:
         fields: Fields = {"name": name, "standing": available.value if available else "removed"}
         if config is not None:
@@ -96,10 +110,11 @@ class Management:
             if config.pinned or name in self._config.lifecycle.pinned_models:
                 fields["pinned"] = True
         newest_first = sorted(states, key=lambda state: -state[1])
-        fields["versions"] = [self._version(*state) for state in newest_first]
+        fields["versions"] = [self._version(state, grown) for state in newest_first]
         return fields
 
-    def _version(self, name: str, version: int, state: str, code: str, message: str) -> Fields:
+    def _version(self, of: State, grown: Grown) -> Fields:
+        name, version, state, code, message = of
         fields: Fields = {"version": version, "state": state}
         if code != "OK":
             fields["error"] = {"code": code, "message": message}
@@ -114,7 +129,8 @@ class Management:
                 "available_since": known.since,
                 "file_bytes": known.bytes,
                 "memory_bytes_estimate": known.memory_bytes,
-                **({} if known.taken is None else {"memory_bytes_measured": known.taken}),
+                # In place of the estimate, too.
+                **_measured(known.taken, grown.get((name, version), 0)),
                 "runs_in": known.placement,
                 "engines": self._engines(name, version) if state == "AVAILABLE" else {},
                 "signatures": {
@@ -310,6 +326,14 @@ class Management:
     def _unknown(self, name: str) -> StatusError:
         names = ", ".join(sorted(one.name for one in self._manager.configured())[:10])
         return StatusError("NOT_FOUND", f"There is no model {name}", f"served are: {names or 'none'}")
+
+
+def _measured(taken: int | None, grown: int) -> Fields:
+    """Returns what a version has taken of the memory, if that was measured."""
+    if taken is None:
+        return {}
+    measured = max(0, taken + grown)
+    return {"memory_bytes_estimate": measured, "memory_bytes_measured": measured}
 
 
 def _count(limits: Mapping[str, Any], name: str, default: int) -> int:

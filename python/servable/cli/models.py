@@ -197,7 +197,13 @@ def models(argv: Sequence[str]) -> int:
 
     def work(server: Administration) -> int:
         path = "/admin/models" + (f"/{part(given.name)}" if given.name else "")
-        fields = server.ask("GET", path)
+        try:
+            fields = server.ask("GET", path)
+        except StatusError as error:
+            if given.name == "prefetch" and error.code == "NOT_FOUND":
+                hint = "to have models loaded, name them: servable models prefetch NAME…"
+                raise StatusError(error.code, error.message, hint) from None
+            raise
         _tell(given, fields, [fields] if given.name else fields["models"])
         return 0
 
@@ -205,12 +211,23 @@ def models(argv: Sequence[str]) -> int:
 
 
 def _prefetch(server: Administration, given: argparse.Namespace) -> int:
-    """Has all models begin to load, then waits for them one after the other."""
-    paths = [f"/admin/models/{part(name)}/prefetch" for name in given.names]
-    for path in paths:
-        server.ask("POST", f"{path}?wait=0")
-    told = [server.ask("POST", server.waiting(path)) for path in paths]
-    _tell(given, {"models": told}, told)
+    """Has all models begin to load, then waits for them one after the other. Those not known hold up none."""
+    begun, unknown = [], []
+    for name in given.names:
+        path = f"/admin/models/{part(name)}/prefetch"
+        try:
+            server.ask("POST", f"{path}?wait=0")
+            begun.append(path)
+        except StatusError as error:
+            if error.code != "NOT_FOUND":
+                raise
+            unknown.append(error)
+    told = [server.ask("POST", server.waiting(path)) for path in begun]
+    if told:
+        _tell(given, {"models": told}, told)
+    if unknown:
+        said = "; ".join(error.message for error in unknown)
+        raise StatusError("NOT_FOUND", said, unknown[0].hint)
     return 0 if all(one["standing"] == "available" for one in told) else 1
 
 

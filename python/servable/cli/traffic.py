@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,8 +83,8 @@ def _rule_arguments(parser: argparse.ArgumentParser) -> None:
         "--key", metavar="HEADER", default="", help="the same value of this header has the same target"
     )
     parser.add_argument("--shadow", metavar="TARGET=PERCENT", help="gets copies, whose answers are compared")
-    parser.add_argument("--tolerance", type=float, help="difference of numbers that it may have (1e-5)")
-    parser.add_argument("--shadow_timeout", type=float, metavar="SECONDS", help="for its answers (10)")
+    parser.add_argument("--tolerance", type=_as_number, help="difference of numbers that it may have (1e-5)")
+    parser.add_argument("--shadow_timeout", type=_as_number, metavar="SECONDS", help="for its answers (10)")
     group = parser.add_argument_group("what has a target rolled back")
     for name, unit, said in (
         ("max_errors", "PERCENT", "more of its requests fail"),
@@ -93,13 +94,23 @@ def _rule_arguments(parser: argparse.ArgumentParser) -> None:
         ("window", "SECONDS", "in this time (60)"),
         ("for", "SECONDS", "all of this time (10)"),
     ):
-        group.add_argument(f"--{name}", type=_number, metavar=unit, help=said)
+        group.add_argument(f"--{name}", type=_as_number, metavar=unit, help=said)
     group.add_argument("--min_requests", type=int, metavar="N", help="once there were so many (100)")
     group.add_argument("--count_client_errors", action="store_true", help="also errors by a client's fault")
 
 
 def _number(text: str) -> float:
-    return float(text.removesuffix("%"))
+    number = float(text.removesuffix("%"))
+    if not math.isfinite(number):
+        raise ValueError(f"expected a number, got {text!r}")
+    return number
+
+
+def _as_number(text: str) -> float:
+    try:
+        return _number(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
 
 
 def rules(given: argparse.Namespace) -> Fields:
@@ -140,7 +151,7 @@ def _stated(values: Fields) -> Fields:
 def _share(text: str) -> Fields:
     to, equals, percent = text.rpartition("=")
     try:
-        return {"to": to, "percent": float(percent.removesuffix("%"))} if equals and to else _fail()
+        return {"to": to, "percent": _number(percent)} if equals and to else _fail()
     except ValueError:
         raise ValueError(f"expected TARGET=PERCENT, such as canary=5%, got {text!r}") from None
 

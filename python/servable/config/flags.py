@@ -508,7 +508,7 @@ _LOADING = (
         "string",
         "",
         "loading",
-        "most memory of all loaded models, such as 8GB or 8GiB, as it is measured at their loads; those that "
+        "most memory of all loaded models, such as 8GB or 8GiB, as it is measured; those that "
         "are used least make room, never one with requests in flight; empty: no limit; needs --lazy_load",
         own=True,
     ),
@@ -517,7 +517,8 @@ _LOADING = (
         "strings",
         (),
         "loading",
-        "comma list of models that, with --lazy_load, are loaded from the beginning and never make room",
+        "comma list of models that, with --lazy_load, are loaded from the beginning and never make room; "
+        "pinned: true in the config file says so, too",
         own=True,
     ),
     Flag(

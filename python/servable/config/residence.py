@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from servable.config.arguments import Arguments, check_text
 from servable.errors import UsageError
-from servable.sizes import parse_size
+from servable.sizes import parse_size, size_text
 
 LEAST = 1 << 20
 """Smallest budget, in bytes: nothing fits a smaller one."""
+MOST = 1 << 60
 MOST_NAMED = 10
 """Most models that are named where one is not known."""
 
@@ -25,6 +26,8 @@ def memory_budget(arguments: Arguments) -> int:
         raise UsageError(f"--memory_budget: {error}") from None
     if budget < LEAST:
         raise UsageError(f"--memory_budget expects at least 1MiB, got {text!r}")
+    if budget > MOST:
+        raise UsageError(f"--memory_budget expects at most 1024PiB, got {text!r}; leave it out for no limit")
     if not arguments.boolean("lazy_load"):
         raise UsageError("--memory_budget needs --lazy_load: what it unloads is loaded again on demand")
     return budget
@@ -38,6 +41,16 @@ def pinned_models(arguments: Arguments) -> tuple[str, ...]:
     if names and not arguments.boolean("lazy_load"):
         raise UsageError("--pinned_models needs --lazy_load: without it every model is loaded and stays")
     return names
+
+
+def too_large(budget: int, machine: int) -> str:
+    """Returns what is to be said of a budget above the memory of the machine or container; "" for nothing."""
+    if budget <= machine:
+        return ""
+    return (
+        f"--memory_budget is {size_text(budget)}, and this process may have {size_text(machine)} in all: "
+        "models would not make room before that is used up; leave some of it for requests and engines, too"
+    )
 
 
 def unknown_pins(pinned: Iterable[str], models: Iterable[str], more_may_come: bool) -> str:

@@ -53,7 +53,7 @@ def _check(model: ModelConfig, traffic: Traffic) -> None:
     for header in traffic.headers:
         _check_header_value(header.name, header.value)
     if traffic.shadow is not None:
-        _check_shadow(traffic.shadow)
+        _check_shadow(traffic, traffic.shadow)
     if traffic.roll_back is not None:
         _check_roll_back(traffic, traffic.roll_back)
     _check_policy(model, traffic)
@@ -116,7 +116,12 @@ def _check_header_value(name: str, value: str) -> None:
         raise invalid_argument(f"header {name} expects a value without spaces around it, got {value!r}")
 
 
-def _check_shadow(shadow: TrafficShadow) -> None:
+def _check_shadow(traffic: Traffic, shadow: TrafficShadow) -> None:
+    if shadow.to == traffic.default_to and not (traffic.shares or traffic.headers):
+        raise invalid_argument(
+            f"the shadow is the default, {shadow.to}, which gets everything: there is nothing to compare",
+            "name another version as the shadow",
+        )
     _check_percent("the shadow", shadow.percent)
     if shadow.percent == 0:
         raise invalid_argument("the shadow expects a percentage above 0", "leave it out to have none")
@@ -150,7 +155,10 @@ def _check_policy(model: ModelConfig, traffic: Traffic) -> None:
     """Refuses a version policy that does not keep every version loaded that is named."""
     named = {_number(target, model) for target in traffic.targets()}
     policy, needed = model.policy, len(named) + (not traffic.default_to)
-    every = "model_version_policy { all {} }, or specific { versions: … }"
+    every = (
+        "model_version_policy { all {} }, or specific { versions: … }; of a running server: "
+        f"servable load {model.name} PATH --versions=all"
+    )
     if isinstance(policy, Latest) and max(1, policy.count) < needed:
         raise invalid_argument(
             f"it needs {needed} versions at once, and the version policy keeps the latest "

@@ -140,8 +140,8 @@ class Condition:
         return replace(self, aspired=wanted and not self.was_unloaded)
 
     def moved(self, place: AspiredVersion) -> Condition:
-        """It serves, and its files moved or changed; a reload finds them there."""
-        self._check("moved", self.state is State.AVAILABLE)
+        """It serves or is new, and its files moved or changed; a load or reload finds them there."""
+        self._check("moved", self.state in (State.START, State.AVAILABLE))
         return replace(self, place=place, reload_tries=0, reload_at=None)
 
     def repaired(self, place: AspiredVersion) -> Condition:

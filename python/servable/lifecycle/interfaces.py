@@ -51,9 +51,10 @@ class DemandCore(Protocol):
         """Ends all waiting, present and future."""
 
     def uses(self) -> Sequence[tuple[str, int, float, int, int]]:
-        """Returns (name, version, seconds since its last run, tenths of a second with one, growth).
+        """Of each loaded version: (name, version, seconds since its last run, uses, growth).
 
-        The growth is what it has taken of the memory since its load, in bytes.
+        The uses are the tenths of a second that had a run. The growth is what it has taken of the memory
+        since its load, in bytes.
         """
 
     def rest(self, name: str, version: int) -> bool:
@@ -98,7 +99,10 @@ class Core(DemandCore, Protocol):
 
 
 class CancellableCore(Core, Protocol):
-    """A core whose loads can be ended early."""
+    """A core whose loads can be ended early, and which has their files fetched where they are not here."""
+
+    def bring(self, name: str, version: int, path: str) -> None:
+        """Returns once the files of a version are at ``path``. Raises ``StatusError``; part of a load."""
 
     def cancel(self, name: str, version: int) -> None:
         """Ends the load of a version that is not wanted any more, if it can: it raises ``CancelledError``.

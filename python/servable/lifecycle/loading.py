@@ -14,7 +14,7 @@ from servable.config import batching, saved_model_config
 from servable.config.values import LifecycleOptions, LoadOptions
 from servable.errors import CancelledError, StatusError
 from servable.lifecycle.condition import Condition, Stage
-from servable.lifecycle.interfaces import Core, Listener, Report
+from servable.lifecycle.interfaces import CancellableCore, Listener, Report
 from servable.lifecycle.models import Model, Models, Version
 from servable.lifecycle.workers import Workers
 from servable.progress import board
@@ -37,7 +37,7 @@ class Loader:
 
     def __init__(
         self,
-        core: Core,
+        core: CancellableCore,
         listener: Listener,
         models: Models,
         load_options: LoadOptions,
@@ -147,9 +147,10 @@ class Loader:
         return self._models.clock() - condition.loading_since, self._waits_for(name, condition)
 
     def _waits_for(self, name: str, condition: Condition) -> str:
+        phase = self._core.phase(name, condition.place.version)
         if condition.stage is Stage.SETTINGS:
-            return "its settings are being read"
-        return self._core.phase(name, condition.place.version) or "it is about to begin or to end"
+            return phase or "its settings are being read"
+        return phase or "it is about to begin or to end"
 
     # ---- loads
 
@@ -240,8 +241,12 @@ class Loader:
                 version.condition = version.condition.load_returned()
 
     def _read_settings(self, model: Model, version: Version, begun: Condition, retrying: bool) -> LoadOptions:
-        """Returns a version's load options, with its own files considered. Raises ``StatusError``."""
+        """Returns a version's load options, with its own files considered, which are brought first.
+
+        Raises ``StatusError``.
+        """
         try:
+            self._core.bring(model.name, begun.place.version, begun.place.path)
             options = replace(self._load_options, retrying=retrying)
             options = saved_model_config.options_for(begun.place.path, options)
             if options.batching and options.batching_per_version:
@@ -249,7 +254,8 @@ class Loader:
             return options
         except Exception as error:
             failure = _status(error)
-            if not retrying and not begun.reloading:
+            # One that was ended may be wanted again already.
+            if not (retrying or begun.reloading or isinstance(failure, CancelledError)):
                 self._fail(model, version, failure)
             raise failure from None
 

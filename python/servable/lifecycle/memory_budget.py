@@ -209,7 +209,7 @@ class MemoryBudget:
             refused = self._stays(key)
 
     def _stays(self, key: _Key | None) -> set[_Key]:
-        """Returns what does not leave for ``key``; for none, what would be too large when it comes back."""
+        """Returns what does not leave for ``key``; for none, what would be too large again later."""
         if key is not None:
             return {key}
         with self._changed:

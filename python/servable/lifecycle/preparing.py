@@ -1,9 +1,12 @@
-"""A core that makes versions ready before it loads them, and heals those that it could not load."""
+"""A core that has versions fetched and made ready before it loads them, and heals those that it could not
+load.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from servable.config.traffic import Traffic
@@ -11,12 +14,13 @@ from servable.config.values import LoadOptions, PayloadLog
 from servable.errors import CancelledError, StatusError
 from servable.lifecycle.interfaces import Core, Preparation, Report, Room
 from servable.savedmodel.layout import holds_saved_model, keras_file_at
-from servable.sources import VersionLoad
+from servable.sources import Fetcher, VersionLoad
 
 HIDDEN = "Could not find variable"
 """How the core's error begins for signatures that do not see their variables (``variables.rs``)."""
 HEALED_TAGS = ("serve",)
 """The only tags that a healed model has."""
+FETCHING = "its files are being fetched"
 _Key = tuple[str, int]
 
 
@@ -24,20 +28,26 @@ class PreparingCore:
     """``core``, with a ``Preparation`` for the loads that need one: its failure is the load's. See ``Core``.
 
     make_preparation: called with the first of them, as most servers never need its imports. room: makes room
-    for loads, if memory is limited.
+    for loads, if memory is limited. fetcher: has their files be there; None if they are.
     """
 
     def __init__(
-        self, core: Core, make_preparation: Callable[[], Preparation], room: Room | None = None
+        self,
+        core: Core,
+        make_preparation: Callable[[], Preparation],
+        room: Room | None = None,
+        fetcher: Fetcher | None = None,
     ) -> None:
         self._core = core
         self._room = room
+        self._fetcher = fetcher
         self._make_preparation = make_preparation
         self._preparation: Preparation | None = None
         self._stopped = False
         self._lock = threading.Lock()
         # By model and version.
         self._loading: dict[_Key, VersionLoad] = {}
+        self._fetching: set[_Key] = set()
         self._cancelled: set[_Key] = set()
         # Where each version that serves was loaded from.
         self._serving: dict[_Key, str] = {}
@@ -67,24 +77,54 @@ class PreparingCore:
         """See ``Core``."""
         with self._lock:
             is_loading, preparation = (name, version) in self._loading, self._preparation
+            if (name, version) in self._fetching:
+                return FETCHING
         doing = preparation.phase(name, version) if preparation is not None and is_loading else ""
         return doing or self._core.phase(name, version)
 
     def load(self, name: str, version: int, path: str, options: LoadOptions) -> Report:
         """See ``Core``."""
-        key = name, version
-        load = VersionLoad(name, version, path, threading.Event())
+        try:
+            with self._begun(name, version, path) as load:
+                return self._load(load, options)
+        finally:
+            self._ended(name, version)
+            self._keep((name, version))
+
+    @contextmanager
+    def _begun(self, name: str, version: int, path: str) -> Iterator[VersionLoad]:
+        """Surrounds a load, or the part of it before the core's, which may be ended meanwhile."""
+        key, load = (name, version), VersionLoad(name, version, path, threading.Event())
         with self._lock:
             self._loading[key] = load
             if self._stopped or key in self._cancelled:
                 load.stopped.set()
         try:
-            return self._load(load, options)
+            yield load
         finally:
             with self._lock:
                 self._loading.pop(key, None)
-                self._cancelled.discard(key)
-            self._keep(key)
+
+    def _ended(self, name: str, version: int) -> None:
+        """The load is over: what ended it says nothing of the next one."""
+        with self._lock:
+            self._cancelled.discard((name, version))
+
+    def bring(self, name: str, version: int, path: str) -> None:
+        """See ``CancellableCore``."""
+        if self._fetcher is None:
+            return
+        try:
+            with self._begun(name, version, path) as load:
+                with self._lock:
+                    self._fetching.add((name, version))
+                self._fetcher.bring(load)
+        except BaseException:
+            self._ended(name, version)
+            raise
+        finally:
+            with self._lock:
+                self._fetching.discard((name, version))
 
     def _load(self, load: VersionLoad, options: LoadOptions) -> Report:
         name, version, ready = load.model, load.version, load.path
@@ -165,6 +205,8 @@ class PreparingCore:
         with self._lock:
             self._serving.pop((name, version), None)
         self._keep((name, version))
+        if self._fetcher is not None:
+            self._fetcher.let_go(name, version)
 
     def fail(self, name: str, version: int, code: str, message: str) -> None:
         """See ``Core``."""

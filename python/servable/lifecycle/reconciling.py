@@ -139,7 +139,7 @@ class Reconciler:
         elif condition.may_be_repaired:
             version.condition = condition.repaired(place)
             self._loader.submit_load(model, version)
-        elif condition.state is State.AVAILABLE and not place.reloads:
+        elif condition.state is State.START or (condition.state is State.AVAILABLE and not place.reloads):
             version.condition = condition.moved(place)
         elif condition.state is State.AVAILABLE and condition.may_reload:
             # A change during a reload is followed after it.

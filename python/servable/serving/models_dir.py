@@ -1,25 +1,39 @@
 """Serves the models of ``--models_dir``, and follows the folder while the server runs.
 
 Only what is new there is added, and only what is gone is removed: what an administrator changes stays. A
-place without any model is taken for one that cannot be read.
+place that has no model any more takes none away.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from servable.config.base_paths import AllowedPaths, Way
 from servable.config.values import ModelConfig
 from servable.errors import StatusError
 from servable.lifecycle.manager import Manager
+from servable.savedmodel.layout import is_version_name
 from servable.sources.discovery import Discovery, said
 
 _log = logging.getLogger("servable.models_dir")
 
 LEAST_SHARE = 20
 """Looks take at most one of so many parts of the time."""
+
+
+def odd(place: str, found: Collection[str]) -> str:
+    """Returns what is to be said of a place that has no models, or is one by itself; "" for nothing. Pure."""
+    expected = "expected are folders of models: NAME/1/saved_model.pb, or NAME/model.onnx"
+    if not found:
+        return f"there are no models in {place}; {expected}"
+    if all(is_version_name(name) for name in found):
+        return (
+            f"the models in {place} are called {', '.join(sorted(found)[:3])}: is it a model by itself, and "
+            f"these are its versions? Then give the folder that it is in; {expected}"
+        )
+    return ""
 
 
 class ModelsDir:
@@ -45,34 +59,35 @@ class ModelsDir:
         self._found: dict[str, ModelConfig] = {}
         # What was logged of models that are not allowed, by name.
         self._refused: dict[str, str] = {}
+        # What was last found to be wrong, and whether the place could not be read.
         self._said = ""
+        self._is_away = False
 
     def apply(self) -> None:
         """Takes over what is there now. Errors are logged, once as long as they are the same."""
         try:
-            found = self._permitted(self._looked())
-            if found != self._found:
-                self._change(found)
-                self._found = found
-            if self._said:
-                self._said = ""
+            looked = self._discovery.look()
+            text = odd(self._place, looked)
+            if looked:
+                self._take(looked)
+            elif self._found:
+                # An empty folder is what is left where a disk is not mounted; nobody wants all models to go.
+                text += "; what was found before stays"
+            if self._is_away:
                 _log.info("%s can be read again", self._place)
+            self._is_away = False
         except Exception as error:  # stores raise what they like, and what is served stays
-            text = said(error)
-            if text != self._said:
-                self._said = text
-                _log.warning("the models in %s cannot be followed: %s", self._place, text)
+            text = f"the models in {self._place} cannot be followed: {said(error)}"
+            self._is_away = True
+        if text and text != self._said:
+            _log.warning("%s", text)
+        self._said = text
 
-    def _looked(self) -> dict[str, ModelConfig]:
-        """Returns the models that are there. Raises ``FileNotFoundError`` if there is none.
-
-        An empty folder is what is left where a disk is not mounted: nobody wants all models to go.
-        """
-        found = self._discovery.look()
-        if not found:
-            stay = " any more; what was found before stays" if self._found else ""
-            raise FileNotFoundError(f"no model is there{stay}")
-        return found
+    def _take(self, looked: dict[str, ModelConfig]) -> None:
+        found = self._permitted(looked)
+        if found != self._found:
+            self._change(found)
+            self._found = found
 
     def _permitted(self, found: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
         """Returns ``found`` without the models that may not be served, which are logged, each once."""

@@ -26,9 +26,10 @@ from servable.admin.changes import Changes
 from servable.admin.interfaces import Core as AdminCore
 from servable.admin.model_control import ModelControl
 from servable.admin.operations import Management
+from servable.config import memory_limit
 from servable.config.base_paths import AllowedPaths, Way
 from servable.config.model_paths import cache_dir, is_remote
-from servable.config.residence import unknown_pins
+from servable.config.residence import too_large, unknown_pins
 from servable.config.values import CoreOptions, ModelConfig, ServerConfig
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
@@ -44,14 +45,14 @@ from servable.serving.main_thread import Bell, Outcome
 from servable.serving.models_dir import ModelsDir
 from servable.serving.report import StartReport
 from servable.serving.surroundings import Surroundings
-from servable.sources import Source
 from servable.sources.discovery import discovery_at
 from servable.sources.filesystem import FilesystemSource
-from servable.sources.routing import RoutedSource
+from servable.sources.routing import RemoteSource, RoutedSource
 
 if TYPE_CHECKING:
     from servable import _core
     from servable.admin.http import AdminServer
+    from servable.sources.listing import Listing
 
 _log = logging.getLogger("servable.server")
 
@@ -120,10 +121,11 @@ class Server:
         else:
             self._core = make_core(config.core)
         core = self._core
+        self._listing = self._listing_of_bucket()
         source = RoutedSource(FilesystemSource(config.poll_seconds), self._remote_source)
         inventory = Inventory(self.report)
         self._room = self._memory_budget(core) if config.lifecycle.memory_budget else None
-        self._preparing = PreparingCore(core, self._conversion, self._room)
+        self._preparing = PreparingCore(core, self._conversion, self._room, source)
         self.manager = Manager(self._preparing, source, inventory, config.load, config.lifecycle)
         self._models_dir = self._folder_of_models() if config.models_dir else None
         self._model_control = ModelControl(self.manager)
@@ -342,10 +344,18 @@ class Server:
         elif not (self._takes_hangup() and self._reread_in_time()):
             self.manager.apply(self.config.models)
         self._begun.set()
-        pins, models = self.config.lifecycle.pinned_models, self.manager.availability()
-        changes = bool(self.config.models_dir or self.config.model_config_file or self.config.admin)
-        if unknown := unknown_pins(pins, models, more_may_come=changes):
-            _log.warning("%s", unknown)
+        self._warn_of_residence()
+
+    def _warn_of_residence(self) -> None:
+        """Logs what cannot be meant of models that are loaded on demand."""
+        config, lifecycle = self.config, self.config.lifecycle
+        more_may_come = bool(config.models_dir or config.model_config_file or config.admin)
+        for warning in (
+            unknown_pins(lifecycle.pinned_models, self.manager.availability(), more_may_come),
+            too_large(lifecycle.memory_budget, memory_limit.limit()) if lifecycle.memory_budget else "",
+        ):
+            if warning:
+                _log.warning("%s", warning)
 
     def _reread_in_time(self) -> bool:
         try:
@@ -516,11 +526,25 @@ class Server:
         while not self._ended.wait(self.config.config_poll_seconds):
             self._reload_if_changed()
 
-    def _remote_source(self) -> Source:
-        from servable.sources.remote import RemoteSource
+    def _remote_source(self) -> RemoteSource:
+        from servable.sources import remote
 
-        folder = cache_dir(self.config.cache_dir, os.environ)
-        return RemoteSource(self.config.remote_poll_seconds, folder, self.config.max_archive_bytes)
+        config, folder = self.config, cache_dir(self.config.cache_dir, os.environ)
+        return remote.RemoteSource(
+            config.remote_poll_seconds,
+            folder,
+            config.max_archive_bytes,
+            on_demand=config.lifecycle.lazy_load,
+            listing=self._listing,
+        )
+
+    def _listing_of_bucket(self) -> Listing | None:
+        """Returns what is to be told of the models of ``--models_dir``, if they are fetched one by one."""
+        if not (self.config.lifecycle.lazy_load and is_remote(self.config.models_dir)):
+            return None
+        from servable.sources.listing import Listing
+
+        return Listing()
 
     def _memory_budget(self, core: Core) -> MemoryBudget:
         budget = self.config.lifecycle.memory_budget
@@ -530,7 +554,7 @@ class Server:
         place = self.config.models_dir
         poll_seconds = self.config.remote_poll_seconds if is_remote(place) else self.config.poll_seconds
         allowed = AllowedPaths(self.config.lifecycle.allowed_base_paths)
-        discovery = discovery_at(place)
+        discovery = discovery_at(place, self._listing)
         if is_remote(place):
             from servable.sources.remembered import Remembered
 

@@ -25,7 +25,8 @@ class AspiredVersion:
 
     fingerprint: changes with the version's files ("" if the source does not check); a version that failed to
     load is retried when it changes. reloads: a version that is being served is reloaded when its place or its
-    fingerprint changes, as of a file there are no further versions; otherwise it is not.
+    fingerprint changes, as of a file there are no further versions; otherwise it is not. What is there only
+    once it is loaded, a ``Fetcher`` brings.
     """
 
     version: int
@@ -80,3 +81,16 @@ class Source(Protocol):
 
     def stop(self) -> None:
         """Stops announcing. Returns when no announcement is under way."""
+
+
+class Fetcher(Protocol):
+    """Has the files of versions be there while they are loaded. Called from threads that load and unload."""
+
+    def bring(self, load: VersionLoad) -> None:
+        """Returns once the files of a version that was announced are at ``load.path``.
+
+        Raises ``StatusError``, and ``CancelledError`` once nobody wants it any more.
+        """
+
+    def let_go(self, model: str, version: int) -> None:
+        """Nothing needs the files of this version now; they may stay."""

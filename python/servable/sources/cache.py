@@ -45,7 +45,7 @@ _FETCHING = ".fetching-"
 _PLACE = re.compile(r"(\d+)-([0-9a-f]{16})")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RemoteFile:
     """One file of a version: path below the version, size in bytes, and the store's data on the content.
 
@@ -85,8 +85,8 @@ def md5_of(tag: str) -> str:
 class Cache:
     """The cached versions of one base path, as seen by one of its users. Not thread-safe.
 
-    Claimed or fetched versions stay until ``evict`` or ``close``, whatever other users do. most_bytes:
-    largest archive, unpacked.
+    Claimed or fetched versions stay until ``let_go``, ``evict`` or ``close``, whatever other users do.
+    most_bytes: largest archive, unpacked.
     """
 
     def __init__(self, folder: str, base_path: str, most_bytes: int = 1 << 32) -> None:
@@ -174,6 +174,28 @@ class Cache:
         lock = self._claimed.pop(place, None)
         if lock is not None:
             lock.release()
+
+    def let_go(self, version: int) -> None:
+        """Claims a version no longer: it stays until it is evicted or dropped, by whomever."""
+        for place in [one for one in self._claimed if version_at(one)[0] == version]:
+            # When it was used last.
+            with suppress(OSError):
+                os.utime(f"{place}.lock", ns=(time.time_ns(), time.time_ns()))
+            self._let_go(place)
+
+    def copies(self) -> Iterator[tuple[float, int, str]]:
+        """Of each version that is not claimed: when it was used last, its bytes, its folder."""
+        for place in self._places() - set(self._claimed):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                with open(f"{place}.json", encoding="utf-8") as file:
+                    size = sum(int(one["size"]) for one in json.load(file))
+                yield os.stat(f"{place}.lock").st_mtime, size, place
+
+    def drop(self, place: str) -> bool:
+        """Removes a version that is not claimed, unless others use it; returns whether it is gone."""
+        if place not in self._claimed:
+            self._remove(place)
+        return not os.path.exists(place)
 
     @contextmanager
     def turn(self, place: str, stopped: threading.Event) -> Iterator[None]:
@@ -328,6 +350,14 @@ class Cache:
             self.evict(set())
             with suppress(OSError):  # not empty: others use some of it
                 os.rmdir(self.folder)
+
+
+def free_bytes(folder: str) -> int:
+    """Returns the bytes that are free on the disk of a folder; 0 if it is not there."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
 
 
 def version_at(place: str) -> tuple[int, str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
-from typing import Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 from servable.config.model_paths import is_remote
 from servable.config.values import Folder, ModelConfig
@@ -19,6 +20,10 @@ from servable.sources import LONE_VERSION
 from servable.sources.answers import ANSWER_SECONDS, Answers
 
 _log = logging.getLogger("servable.models_dir")
+
+if TYPE_CHECKING:
+    from servable.sources.cache import RemoteFile
+    from servable.sources.listing import Listing, Versions
 
 MOST_NAME = 200
 """Longest name of a model, in bytes; longer ones are no model."""
@@ -31,9 +36,12 @@ class Discovery(Protocol):
         """Returns every model there, by name. Raises ``OSError`` or ``StatusError`` if it cannot be read."""
 
 
-def discovery_at(place: str) -> Discovery:
-    """Returns what looks at ``place``, an absolute path or a URI."""
-    return BucketDiscovery(place) if is_remote(place) else FolderDiscovery(place)
+def discovery_at(place: str, listing: Listing | None = None) -> Discovery:
+    """Returns what looks at ``place``, an absolute path or a URI.
+
+    listing: is told what a bucket holds.
+    """
+    return BucketDiscovery(place, listing) if is_remote(place) else FolderDiscovery(place)
 
 
 def may_be_model(name: str) -> bool:
@@ -91,28 +99,34 @@ class FolderDiscovery:
 
 
 class BucketDiscovery:
-    """An object store that fsspec knows."""
+    """An object store that fsspec knows. listing: is told what a look has found, if somebody follows that."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, listing: Listing | None = None) -> None:
         self._uri = uri.rstrip("/")
+        self._listing = listing
 
     def look(self) -> dict[str, ModelConfig]:
         """See ``Discovery``."""
         from servable.sources.store import files_below
 
-        return models_among(self._uri, files_below(self._uri))
+        found = versions_among(*files_below(self._uri))
+        if self._listing is not None:
+            self._listing.replace({f"{self._uri}/{name}": versions for name, versions in found.items()})
+        # Where the model is itself a version, its store finds that out.
+        return {name: ModelConfig(name, f"{self._uri}/{name}") for name in sorted(found)}
 
 
-def models_among(uri: str, files: Iterable[str]) -> dict[str, ModelConfig]:
-    """Returns the models that these files below ``uri`` belong to, given by their paths from there. Pure."""
-    names = set()
+def versions_among(root: str, files: Iterable[RemoteFile]) -> dict[str, Versions]:
+    """Returns the models that files below ``root`` belong to, given by their paths from there. Pure."""
+    from servable.sources.listing import versions_of
+
+    by_name: dict[str, list[RemoteFile]] = {}
     for file in files:
-        name, _, rest = file.partition("/")
-        inner, slash, _ = rest.partition("/")
-        if may_be_model(name) and (is_version_name(inner) if slash else inner in MODEL_FILES):
-            names.add(name)
-    # Where the model is itself a version, its store finds that out.
-    return {name: ModelConfig(name, f"{uri}/{name}") for name in sorted(names)}
+        name, slash, rest = file.path.partition("/")
+        if slash and may_be_model(name):
+            by_name.setdefault(name, []).append(replace(file, path=rest))
+    found = {name: versions_of(f"{root}/{name}", inside) for name, inside in by_name.items()}
+    return {name: versions for name, versions in found.items() if versions}
 
 
 def said(error: Exception) -> str:

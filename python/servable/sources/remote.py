@@ -1,27 +1,37 @@
 """Versions in remote stores: polled gently, fetched into the local cache, announced from there.
 
-One thread per model, so that a slow store or a large download delays no other model. A version is announced
-once all of its files are here. Until then the previous announcement stands: a version that cannot be fetched
-(again) takes nothing away, and neither does a store that does not answer. At startup, the versions in the
-cache are served in that case. Failures double the pause, up to ten minutes; every pause is varied by a tenth,
-so that many servers do not ask at once. The cache of a removed model is cleared one poll later.
+A version is announced once all of its files are here, by one thread per model, so that a slow store or a
+large download delays no other model. Until then the previous announcement stands: a version that cannot be
+fetched (again) takes nothing away, and neither does a store that does not answer. At startup, the versions in
+the cache are served in that case. Failures double the pause, up to ten minutes; every pause is varied by a
+tenth, so that many servers do not ask at once. The cache of a removed model is cleared one poll later.
+
+Where models are loaded on demand there may be many: a few threads look at all of them, and a version is
+fetched when it is about to be loaded (``bring``). Archives have a thread each even then, as nothing is known
+of one that was not fetched. Where there is no room on the disk, the versions that were needed longest ago go.
+A store that fails slowly is not asked for each of its models (``outages.py``).
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from typing import Protocol
 
-from servable.config.model_paths import is_model_uri
 from servable.config.values import ModelConfig
 from servable.errors import StatusError
-from servable.sources import AspiredVersion, Receiver
+from servable.sources import Receiver, VersionLoad
 from servable.sources.archive import is_archive
-from servable.sources.cache import Cache, version_at
-from servable.sources.filesystem import choose
+from servable.sources.cache import Cache, free_bytes
+from servable.sources.listing import ListedStore, Listing
+from servable.sources.outages import Outages
+from servable.sources.polls import Polls
+from servable.sources.remote_model import Copy, RemoteModel
 from servable.sources.store import Store, open_store
 
 _log = logging.getLogger("servable.remote")
@@ -30,6 +40,10 @@ LONGEST_PAUSE = 600.0
 JITTER = 0.1
 LINGERING_SECONDS = 30.0
 """Time for which a removed model keeps its cache if there is no polling interval."""
+LOOKS_AT_ONCE = 8
+"""Threads that look at models which are loaded on demand."""
+LOOKS_PER_SECOND = 20
+"""Of all these models together, once each was looked at."""
 
 
 def pause_after(failures: int, poll_seconds: float, variation: float) -> float:
@@ -39,21 +53,35 @@ def pause_after(failures: int, poll_seconds: float, variation: float) -> float:
 
 
 class RemoteSource:
-    """Polls remote base paths. See ``Source`` for the contract.
+    """Polls remote base paths. See ``Source`` and ``Fetcher`` for the contracts.
 
     poll_seconds: pause between polls; 0: poll once after each ``watch``; None: never poll. cache: the folder
-    that versions are fetched into. most_bytes: largest archive, unpacked.
+    that versions are fetched into. most_bytes: largest archive, unpacked. on_demand: versions are fetched
+    when they are loaded. listing: of a bucket whose models are not polled one by one.
     """
 
-    def __init__(self, poll_seconds: float | None, cache: str, most_bytes: int = 1 << 32) -> None:
+    def __init__(
+        self,
+        poll_seconds: float | None,
+        cache: str,
+        most_bytes: int = 1 << 32,
+        on_demand: bool = False,
+        listing: Listing | None = None,
+    ) -> None:
         self._poll_seconds = poll_seconds
         self._cache = cache
         self._most_bytes = most_bytes
+        self._on_demand = on_demand
+        self._listing = listing
+        self._polls = Polls(LOOKS_AT_ONCE, "remote")
+        self._outages = Outages()
         self._lock = threading.Lock()
         self._followers: dict[str, _Follower] = {}
         self._receiver: Receiver | None = None
         self._models: tuple[ModelConfig, ...] = ()
         self._ended: list[_Follower] = []
+        if listing is not None:
+            listing.followed_by(self._look_at)
 
     def watch(self, models: Sequence[ModelConfig]) -> None:
         """Replaces the list of models; changed and new ones are polled at once."""
@@ -63,7 +91,7 @@ class RemoteSource:
                 return
             wanted = {model.name: model for model in models}
             for name, follower in list(self._followers.items()):
-                if wanted.get(name) is None or not follower.follows(wanted[name]):
+                if wanted.get(name) is None or not follower.model.follows(wanted[name]):
                     follower.stop(leave=False)
                     self._ended = [one for one in (*self._ended, follower) if one.is_alive()]
                     del self._followers[name]
@@ -71,10 +99,33 @@ class RemoteSource:
                         self._receiver.aspire(name, ())
             for name, model in wanted.items():
                 if name not in self._followers:
-                    cache = Cache(self._cache, model.base_path, self._most_bytes)
-                    follower = _Follower(model, self._poll_seconds, cache, self._receiver, self._is_followed)
-                    self._followers[name] = follower
-                    follower.start()
+                    self._followers[name] = self._follow(model, self._receiver, self._poll_seconds)
+                    self._followers[name].start()
+
+    def _follow(self, config: ModelConfig, receiver: Receiver, poll_seconds: float) -> _Follower:
+        path, archived = config.base_path, is_archive(config.base_path)
+        cache = Cache(self._cache, path, self._most_bytes)
+
+        def opened() -> Store:
+            return open_store(path, cache.workplace() if archived else "", cache.most_bytes)
+
+        if not self._on_demand or archived:
+            model = RemoteModel(config, cache, receiver, opened)
+            return _OnItsThread(model, config.name, poll_seconds, self._is_followed)
+        listing = self._listing
+        if listing is not None and listing.of(path) is not None:
+            listed = ListedStore(partial(listing.of, path), opened)
+            model = RemoteModel(config, cache, receiver, lambda: listed, self._outages)
+            return _AmongOthers(model, self._polls, lambda _: None, poll_seconds, self._is_followed)
+        model = RemoteModel(config, cache, receiver, opened, self._outages)
+        return _AmongOthers(model, self._polls, self._pause, poll_seconds, self._is_followed)
+
+    def _pause(self, failures: int) -> float | None:
+        """Returns the seconds until the next look at a model among many."""
+        if not self._poll_seconds:
+            return None
+        share = len(self._followers) / LOOKS_PER_SECOND
+        return pause_after(failures, max(self._poll_seconds, share), random.uniform(-1, 1))
 
     def start(self, receiver: Receiver) -> None:
         """Begins polling."""
@@ -85,6 +136,7 @@ class RemoteSource:
 
     def stop(self) -> None:
         """Stops all polling; a download under way stops at its next piece. The cache stays as it is."""
+        self._polls.stop()
         with self._lock:
             for follower in (*self._followers.values(), *self._ended):
                 follower.stop(leave=True)
@@ -93,45 +145,108 @@ class RemoteSource:
     def _is_followed(self, folder: str) -> bool:
         """True if a model uses this folder of the cache."""
         with self._lock:
-            return any(one.folder == folder for one in self._followers.values())
+            return any(one.model.folder == folder for one in self._followers.values())
+
+    def _look_at(self, base_paths: Iterable[str]) -> None:
+        """Looks at models of the listing, which has changed."""
+        changed = set(base_paths)
+        with self._lock:
+            names = [model.name for model in self._models if model.base_path in changed]
+            followers = [self._followers[name] for name in names if name in self._followers]
+        for follower in followers:
+            follower.look_again()
+
+    # ---- fetching
+
+    def bring(self, load: VersionLoad) -> None:
+        """See ``Fetcher``."""
+        with self._lock:
+            follower = self._followers.get(load.model)
+        if follower is None or not follower.brings:
+            return
+        copies: Iterator[Copy] | None = None
+        while True:
+            try:
+                follower.model.bring(load)
+                return
+            except StatusError as error:
+                if copies is None and _is_full(error):
+                    copies = self._copies(follower.model.missing_bytes(load.path))
+                if copies is None or not any(one.model.drop(one.place) for one in copies):
+                    # Its files may have changed.
+                    follower.look_again()
+                    raise
+
+    def _copies(self, needed: int) -> Iterator[Copy]:
+        """Returns the versions on the disk that nothing needs now, those needed longest ago first.
+
+        None of them if all together would not make room.
+        """
+        with self._lock:
+            models = [one.model for one in self._followers.values() if one.brings]
+        copies = sorted((copy for model in models for copy in model.copies()), key=lambda copy: copy.used)
+        if sum(copy.size for copy in copies) + free_bytes(self._cache) < needed:
+            return
+        for copy in copies:
+            _log.info("%s makes room on the disk", copy.place)
+            yield copy
+
+    def let_go(self, model: str, version: int) -> None:
+        """See ``Fetcher``."""
+        with self._lock:
+            follower = self._followers.get(model)
+        if follower is not None and follower.brings:
+            follower.model.let_go(version)
 
 
-class _Follower:
+def _is_full(error: StatusError) -> bool:
+    """True if a version found no room on the disk."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+class _Follower(Protocol):
+    """Follows one model, again and again.
+
+    brings: its versions are fetched when they are loaded.
+    """
+
+    model: RemoteModel
+    brings: bool
+
+    def start(self) -> None:
+        """Begins."""
+
+    def stop(self, leave: bool) -> None:
+        """Stops announcing; what is left to do is done later.
+
+        leave: the server is stopping and the cache is kept for the next one; otherwise it is removed unless
+        in use.
+        """
+
+    def is_alive(self) -> bool:
+        """True while something is left to do."""
+
+    def look_again(self) -> None:
+        """Looks soon."""
+
+
+class _OnItsThread:
     """Follows one model on a thread of its own.
 
     is_followed: returns whether a model, this one or another, still uses a folder of the cache.
     """
 
+    brings = False
+
     def __init__(
-        self,
-        model: ModelConfig,
-        poll_seconds: float,
-        cache: Cache,
-        receiver: Receiver,
-        is_followed: Callable[[str], bool],
+        self, model: RemoteModel, name: str, poll_seconds: float, is_followed: Callable[[str], bool]
     ) -> None:
-        self._model = model
+        self.model = model
         self._poll_seconds = poll_seconds
-        self._cache = cache
-        self._receiver = receiver
         self._is_followed = is_followed
-        self._stopped = threading.Event()
         self._left = threading.Event()
-        self._speaking = threading.Lock()
-        self._store: Store | None = None
-        self._announced: tuple[AspiredVersion, ...] | None = None
-        self._before: tuple[AspiredVersion, ...] = ()
-        self._said = ""
-        self._thread = threading.Thread(target=self._run, name=f"remote-{model.name}", daemon=True)
-
-    @property
-    def folder(self) -> str:
-        """The cache folder of the model's versions."""
-        return self._cache.folder
-
-    def follows(self, model: ModelConfig) -> bool:
-        """True if ``model`` has the base path and policy being followed."""
-        return (model.base_path, model.policy) == (self._model.base_path, self._model.policy)
+        self._thread = threading.Thread(target=self._run, name=f"remote-{name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -139,17 +254,13 @@ class _Follower:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    def stop(self, leave: bool) -> None:
-        """Stops announcing; the thread ends on its own.
+    def look_again(self) -> None:
+        """Its thread looks by itself."""
 
-        leave: the server is stopping and the cache is kept for the next one; otherwise it is removed unless
-        in use.
-        """
+    def stop(self, leave: bool) -> None:
         if leave:
             self._left.set()
-        self._stopped.set()
-        with self._speaking:
-            pass
+        self.model.stop()
 
     def _run(self) -> None:
         try:
@@ -157,129 +268,67 @@ class _Follower:
         finally:
             # What was announced may be loading at this moment, and a successor may not have polled yet.
             self._left.wait(self._poll_seconds or LINGERING_SECONDS)
-            unused = not self._is_followed(self.folder)
+            unused = not self._is_followed(self.model.folder)
             with suppress(OSError):
-                self._cache.close(clear=unused and not self._left.is_set())
+                self.model.close(clear=unused and not self._left.is_set())
 
     def _follow(self) -> None:
-        failures = 0
-        while not self._stopped.is_set():
-            try:
-                self._look()
-            except Exception as error:  # stores raise what they like; only this model is affected
-                failures += 1
-                self._failed(error)
-            else:
-                failures, self._said = 0, ""
-            pause = pause_after(failures, self._poll_seconds, random.uniform(-1, 1))
-            self._stopped.wait(pause if self._poll_seconds else None)
+        stopped = self.model.stopped
+        while not stopped.is_set():
+            pause = pause_after(self.model.poll(), self._poll_seconds, random.uniform(-1, 1))
+            stopped.wait(pause if self._poll_seconds else None)
 
-    def _look(self) -> None:
-        """Polls once: list, fetch what is missing, announce.
 
-        Raises any failure after everything else is done.
-        """
-        self._cache.prepare()
-        store = self._opened()
-        listed = store.versions()
-        wanted = choose(self._model.policy, listed)
-        ready, failure = self._brought(store, {version: listed[version] for version in wanted})
-        if failure is not None:
-            ready = {**self._earlier(listed), **ready}
-        chosen = choose(self._model.policy, list(ready))
-        if chosen or not wanted:
-            self._announce(tuple(ready[version] for version in chosen))
-        if not listed:
-            raise StatusError("NOT_FOUND", f"No versions of servable {self._model.name} found")
-        if self._announced is not None and not self._stopped.is_set():
-            self._cache.evict({one.path for one in (*self._announced, *self._before)})
-            self._before = self._announced
-        if failure is not None:
-            raise failure
+class _AmongOthers:
+    """Follows one model by ``polls``, which look at many.
 
-    def _opened(self) -> Store:
-        if self._store is None:
-            base_path = self._model.base_path
-            scratch = self._cache.workplace() if is_archive(base_path) else ""
-            self._store = open_store(base_path, scratch, self._cache.most_bytes)
-        return self._store
+    pause: returns the seconds until the next look, after so many failures in a row. is_followed: as above.
+    """
 
-    def _brought(
-        self, store: Store, wanted: dict[int, str]
-    ) -> tuple[dict[int, AspiredVersion], Exception | None]:
-        """Returns the wanted versions that are here now, and the first failure of another; newest first."""
-        ready, failure = {}, None
-        for version in sorted(wanted, reverse=True):
-            if self._stopped.is_set():
-                break
-            try:
-                ready[version] = self._bring(store, version, wanted[version])
-            except Exception as error:  # a file that cannot be read affects only its version
-                failure = failure or error
-        return ready, failure
+    brings = True
 
-    def _bring(self, store: Store, version: int, lies_at: str) -> AspiredVersion:
-        files = store.files(lies_at)
-        place = self._cache.place(version, files)
-        if not self._cache.claim(place):
-            with self._cache.turn(place, self._stopped):
-                if not self._cache.claim(place):  # fetched by another process meanwhile
-                    _log.info(
-                        "fetching %s version %d from %s", self._model.name, version, self._model.base_path
-                    )
-                    self._cache.fetch(
-                        version,
-                        files,
-                        lambda file: store.read(lies_at, file),
-                        self._stopped,
-                        lambda file, path: store.link(lies_at, file, path),
-                    )
-                    _log.info("fetched %s version %d into %s", self._model.name, version, place)
-        return self._aspired(place)
+    def __init__(
+        self,
+        model: RemoteModel,
+        polls: Polls,
+        pause: Callable[[int], float | None],
+        poll_seconds: float,
+        is_followed: Callable[[str], bool],
+    ) -> None:
+        self.model = model
+        self._polls = polls
+        self._pause = pause
+        self._poll_seconds = poll_seconds
+        self._is_followed = is_followed
+        self._closed = False
 
-    def _earlier(self, listed: Container[int] | None = None) -> dict[int, AspiredVersion]:
-        """Returns the versions that are here from an earlier poll, or from an earlier server.
+    def start(self) -> None:
+        self._polls.add(self._look)
 
-        listed: the versions the store still has; None if unknown.
-        """
-        announced = {one.version: one for one in self._announced or ()}
-        cached = {version: self._aspired(place) for version, place in self._cache.versions().items()}
-        return {
-            version: one
-            for version, one in {**cached, **announced}.items()
-            # A loaded version stays, even if somebody removed it from the cache.
-            if (listed is None or version in listed) and (self._cache.claim(one.path) or version in announced)
-        }
+    def _look(self) -> float | None:
+        return self._pause(0 if self.model.stopped.is_set() else self.model.poll())
 
-    def _aspired(self, place: str) -> AspiredVersion:
-        version, state = version_at(place)
-        return AspiredVersion(version, place, state, reloads=is_model_uri(self._model.base_path))
+    def is_alive(self) -> bool:
+        return not self._closed
 
-    def _announce(self, versions: tuple[AspiredVersion, ...]) -> None:
-        with self._speaking:
-            if versions != self._announced and not self._stopped.is_set():
-                self._announced = versions
-                self._receiver.aspire(self._model.name, versions)
+    def look_again(self) -> None:
+        self._polls.wake(self._look)
 
-    def _failed(self, error: Exception) -> None:
-        """Logs each kind of failure once; the first time, serves what the cache has."""
-        if self._stopped.is_set():
-            return
-        hint = f"\n    {error.hint}" if isinstance(error, StatusError) and error.hint else ""
-        text = str(error) or type(error).__name__
-        said = f"Could not find base path {self._model.base_path} for servable {self._model.name} "
-        said += f"with error {text}{hint}"
-        if said != self._said:
-            _log.warning("%s", said)
-            self._said = said
-        if self._announced is not None:
-            return
-        cached = self._earlier()
-        chosen = choose(self._model.policy, list(cached))
-        if chosen:
-            _log.warning("%s is served from the cache: versions %s", self._model.name, chosen)
-            self._announce(tuple(cached[version] for version in chosen))
+    def stop(self, leave: bool) -> None:
+        self.model.stop()
+        self._polls.remove(self._look)
+        if leave:
+            self._close(clear=False)
         else:
-            with self._speaking:
-                if not self._stopped.is_set():
-                    self._receiver.missing(self._model.name)
+            # Not before what was announced is unloaded, most likely.
+            self._polls.add(self._clear, after=self._poll_seconds or LINGERING_SECONDS)
+
+    def _clear(self) -> None:
+        self._close(clear=not self._is_followed(self.model.folder))
+        self._polls.remove(self._clear)
+
+    def _close(self, clear: bool) -> None:
+        if not self._closed:
+            self._closed = True
+            with suppress(OSError):
+                self.model.close(clear)

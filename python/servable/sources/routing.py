@@ -5,23 +5,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from servable.config.model_paths import is_remote, local_path
 from servable.config.values import ModelConfig
-from servable.sources import AspiredVersion, Receiver, Source
+from servable.sources import AspiredVersion, Fetcher, Receiver, Source, VersionLoad
+
+
+class RemoteSource(Source, Fetcher, Protocol):
+    """A source whose versions may have to be fetched."""
 
 
 class RoutedSource:
-    """Combines ``local`` and a remote source; see ``Source`` for the contract.
+    """Combines ``local`` and a remote source; see ``Source`` and ``Fetcher`` for the contracts.
 
     A model that moves from one to the other is announced by its new source only. make_remote is called when
     the first remote path appears: most servers never need its imports.
     """
 
-    def __init__(self, local: Source, make_remote: Callable[[], Source]) -> None:
+    def __init__(self, local: Source, make_remote: Callable[[], RemoteSource]) -> None:
         self._local = local
         self._make_remote = make_remote
-        self._remote: Source | None = None
+        self._remote: RemoteSource | None = None
         self._receiver: Receiver | None = None
         self._lock = threading.Lock()
         self._is_remote: dict[str, bool] = {}
@@ -52,7 +57,19 @@ class RoutedSource:
         if remote is not None:
             remote.stop()
 
-    def _remote_source(self, needed: bool) -> Source | None:
+    def bring(self, load: VersionLoad) -> None:
+        """See ``Fetcher``: what is local is there."""
+        remote = self._remote_source(False)
+        if remote is not None and self.is_for(load.model, True):
+            remote.bring(load)
+
+    def let_go(self, model: str, version: int) -> None:
+        """See ``Fetcher``."""
+        remote = self._remote_source(False)
+        if remote is not None:
+            remote.let_go(model, version)
+
+    def _remote_source(self, needed: bool) -> RemoteSource | None:
         """Returns the remote source, creating and starting it if it is ``needed`` and missing."""
         with self._lock:
             if self._remote is not None or not needed:

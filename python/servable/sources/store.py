@@ -67,9 +67,12 @@ def open_store(base_path: str, scratch: str, most_bytes: int) -> Store:
     return ModelFileStore(base_path) if is_model_uri(base_path) else FsspecStore(base_path)
 
 
-def files_below(uri: str) -> list[str]:
-    """Returns the paths of all files below a URI, from there. Raises as ``Store``s do."""
-    return FsspecStore(uri).paths()
+def files_below(uri: str) -> tuple[str, Files]:
+    """Returns where a URI is in its store, and all files below it, by their paths from there.
+
+    Raises as ``Store``s do.
+    """
+    return FsspecStore(uri).everything()
 
 
 class FsspecStore:
@@ -130,11 +133,14 @@ class FsspecStore:
             return {LONE_VERSION: self._root.rstrip("/")}
         return found
 
-    def paths(self) -> list[str]:
-        """Returns the paths of all files, from the base path."""
+    def everything(self) -> tuple[str, Files]:
+        """Returns where the base path is in its store, and all files below it."""
         self._fs.invalidate_cache()
         root = self._root.rstrip("/")
-        return sorted(path[len(root) :].lstrip("/") for path in self._below(root))
+        files = self.files(root)
+        # It has kept the listing, which may be long.
+        self._fs.invalidate_cache()
+        return root, files
 
     def files(self, place: str) -> Files:
         """See ``Store``."""

@@ -39,6 +39,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{/* The number of pods. With autoscaling that is the autoscaler's: an upgrade leaves what the cluster has, as Kubernetes would
+make one pod of a number that is taken away. */}}
+{{- define "servable.replicas" -}}
+{{- if not .Values.autoscaling.kind }}
+{{- .Values.replicas }}
+{{- else }}
+{{- with lookup "apps/v1" "Deployment" .Release.Namespace (include "servable.fullname" .) }}
+{{- .spec.replicas }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* What /models is: "uri" (nothing is mounted), "image", "init" or "claim"; "" with a config that needs none. */}}
 {{- define "servable.source" -}}
 {{- $model := .Values.model }}
@@ -101,6 +113,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- range $name, $value := .Values.flags }}
 {{- if has (replace "-" "_" $name) $taken }}
 {{- fail (printf "flags.%s is set by the chart from its own values" $name) }}
+{{- end }}
+{{- if eq (replace "-" "_" $name) "admin_token" }}
+{{- fail "flags.admin_token would be in the pod for all to read: give SERVABLE_ADMIN_TOKEN from a Secret, in env or envFrom" }}
 {{- end }}
 - --{{ $name }}={{ include "servable.value" $value }}
 {{- end }}

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Runs the code of docs/exporting.md with every framework that it names. `make test-exports` calls it.
-# Arguments: the environment of the project, and the folder of the one with the frameworks, made if missing.
+# Runs a test with the frameworks whose models Servable does not take as they are. `make test-exports` (the code of
+# docs/exporting.md) and `make test-conversions` (the lines of `servable inspect`) call it.
+# Arguments: the environment of the project, the folder of the one with the frameworks, made if missing, and the test.
 set -euo pipefail
 source scripts/environment_over.sh
 
 project=$1
 frameworks=$2
+tests=$3
 python="$frameworks/bin/python"
+# XGBoost without CUDA, which is imported by the same name.
+packages=(jax orbax-checkpoint scikit-learn skl2onnx onnxscript lightgbm xgboost-cpu onnxmltools)
 
 # Debian's python3-torch, where it is installed and the project runs in Debian's own Python (make PYTHON=/usr/bin/python3).
 add_debians_torch() {
@@ -21,10 +25,9 @@ install_torch() {
 }
 
 if [[ ! -e "$frameworks/.done" ]]; then
-  echo "==> JAX, scikit-learn and PyTorch in $frameworks (a few minutes, once)"
-  environment_over "$project" "$frameworks"
-  "$python" -m pip install --quiet jax scikit-learn skl2onnx
-  "$python" -m pip install --quiet onnxscript
+  echo "==> ${packages[*]} and PyTorch in $frameworks (a few minutes, once)"
+  [[ -x "$python" ]] || environment_over "$project" "$frameworks"
+  "$python" -m pip install --quiet "${packages[@]}"
   if add_debians_torch || install_torch; then
     touch "$frameworks/.done"
   else
@@ -32,4 +35,4 @@ if [[ ! -e "$frameworks/.done" ]]; then
   fi
 fi
 
-PYTHONPATH="$PWD/python" "$python" -m pytest tests/e2e/test_exporting.py
+SERVABLE_SLOW_TESTS=1 PYTHONPATH="$PWD/python" "$python" -m pytest -rs "$tests"
