@@ -93,7 +93,8 @@ pub async fn ask<C: Call>(
         error = ended => Err(error),
     };
     if let Some(decision) = decided.get() {
-        decision.ended(reply.as_ref().map(|_| ()));
+        // Over REST, the server has set the deadline.
+        decision.ended(reply.as_ref().map(|_| ()), C::PROTOCOL == Protocol::Grpc);
     }
     observer.end(reply.as_ref().map(C::sent).map_err(|error| error.kind));
     if let Some(entry) = entry {

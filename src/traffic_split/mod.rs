@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::metrics::{ShadowCounts, SplitCounts, SplitReason};
 use arm::Arm;
 use choice::Weight;
-use rollback::{Told, excess, told};
+use rollback::{Told, excess, is_hurry, told};
 use rules::{RollBackRule, Rules, ShadowRule, Target};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -288,12 +288,13 @@ impl Decision {
         }
     }
 
-    /// Takes down how the request ended. One that ended before its run says nothing of the version, unless clients' errors count.
-    pub fn ended(&self, outcome: Result<(), &Error>) {
+    /// Takes down how the request ended, of which the `client` set the deadline, or the server did. One that ended before its
+    /// run says nothing of the version, unless clients' errors count.
+    pub fn ended(&self, outcome: Result<(), &Error>, client: bool) {
         let (Some(begun), Some(rule)) = (&self.begun, &self.split.rules.roll_back) else { return };
         let took: Duration = begun.at.elapsed();
         let (arm, version) = (&self.split.arms[self.place], self.version);
-        match told(outcome, begun.runs.load(Relaxed), took, rule) {
+        match told(outcome, begun.runs.load(Relaxed), client && is_hurry(took, rule), rule) {
             Told::Nothing => {}
             Told::Answered => arm.ended(version, false, Some(took)),
             Told::Slow => arm.ended(version, false, Some(took)),

@@ -131,12 +131,17 @@ pub(super) enum Told {
     },
 }
 
-/// A deadline that passed after less says that a client is in a hurry, unless the rule has a bound of its own.
+/// A client's deadline that passes sooner says that it is in a hurry, unless the rule has a bound of its own.
 const HURRY: Duration = Duration::from_secs(1);
 
-/// Returns what the outcome of a request says, which `took` so long, and whose run had begun if it `ran`. Clients' errors count
-/// if the rule says so: those of a model about its input look alike.
-pub(super) fn told(outcome: Result<(), &Error>, ran: bool, took: Duration, rule: &RollBackRule) -> Told {
+/// Returns whether a client's deadline that passed after so long says nothing of the version.
+pub(super) fn is_hurry(took: Duration, rule: &RollBackRule) -> bool {
+    took < rule.max_p99.unwrap_or(HURRY)
+}
+
+/// Returns what the outcome of a request says, whose run had begun if it `ran`, and whose client gave it too little time if it
+/// was in a `hurry`. Clients' errors count if the rule says so: those of a model about its input look alike.
+pub(super) fn told(outcome: Result<(), &Error>, ran: bool, hurry: bool, rule: &RollBackRule) -> Told {
     let Err(error) = outcome else { return Told::Answered };
     let of_client = || if rule.client_errors { Told::Failed { timed: false } } else { Told::Nothing };
     match error.kind {
@@ -148,7 +153,7 @@ pub(super) fn told(outcome: Result<(), &Error>, ran: bool, took: Duration, rule:
         | Kind::OutOfRange => of_client(),
         // What is too large, or does not fit into the memory for requests.
         _ if !ran || error.http_status() == 413 => of_client(),
-        Kind::DeadlineExceeded if took < rule.max_p99.unwrap_or(HURRY) => Told::Slow,
+        Kind::DeadlineExceeded if hurry => Told::Slow,
         Kind::DeadlineExceeded => Told::Failed { timed: true },
         Kind::Unknown
         | Kind::ResourceExhausted
@@ -207,33 +212,32 @@ mod tests {
     #[test]
     fn a_client_cannot_have_a_version_rolled_back_by_its_own_faults() {
         let (lenient, strict) = (rule(), RollBackRule { client_errors: true, ..rule() });
-        let of = |kind, ran, millis, rule: &RollBackRule| {
-            told(Err(&Error::new(kind, "")), ran, Duration::from_millis(millis), rule)
-        };
+        let of = |kind, ran, rule: &RollBackRule| told(Err(&Error::new(kind, "")), ran, false, rule);
         let failed = Told::Failed { timed: false };
         for (kind, ran) in
             [(Kind::InvalidArgument, true), (Kind::ResourceExhausted, false), (Kind::Unavailable, false)]
         {
             assert_eq!(
-                (of(kind, ran, 1, &lenient), of(kind, ran, 1, &strict)),
+                (of(kind, ran, &lenient), of(kind, ran, &strict)),
                 (Told::Nothing, failed),
                 "{kind:?}"
             );
         }
         let large = Error::new(Kind::ResourceExhausted, "").with_status(413);
-        assert_eq!(told(Err(&large), true, Duration::ZERO, &lenient), Told::Nothing);
-        assert_eq!(of(Kind::ResourceExhausted, true, 1, &lenient), failed);
+        assert_eq!(told(Err(&large), true, false, &lenient), Told::Nothing);
+        assert_eq!(of(Kind::ResourceExhausted, true, &lenient), failed);
         for kind in [Kind::Cancelled, Kind::Unauthenticated, Kind::PermissionDenied] {
-            assert_eq!(of(kind, true, 1, &strict), Told::Nothing);
+            assert_eq!(of(kind, true, &strict), Told::Nothing);
         }
-        assert_eq!(told(Ok(()), true, Duration::ZERO, &lenient), Told::Answered);
+        assert_eq!(told(Ok(()), true, false, &lenient), Told::Answered);
     }
 
     #[test]
     fn a_deadline_counts_that_a_version_should_have_kept() {
         let bound = RollBackRule { max_p99: Some(Duration::from_millis(20)), ..rule() };
         let of = |ran, millis, rule: &RollBackRule| {
-            told(Err(&Error::new(Kind::DeadlineExceeded, "")), ran, Duration::from_millis(millis), rule)
+            let hurry = is_hurry(Duration::from_millis(millis), rule);
+            told(Err(&Error::new(Kind::DeadlineExceeded, "")), ran, hurry, rule)
         };
         let failed = Told::Failed { timed: true };
         assert_eq!((of(true, 999, &rule()), of(true, 1_000, &rule())), (Told::Slow, failed));

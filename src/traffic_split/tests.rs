@@ -162,7 +162,7 @@ fn fail(split: &Arc<Split>, versions: &Numbers, requests: usize) {
     for _ in 0..requests {
         let (_, decision) = split.decide(versions, None, 1).unwrap();
         decision.runs();
-        decision.ended(Err(&Error::internal("")));
+        decision.ended(Err(&Error::internal("")), true);
     }
 }
 
@@ -205,7 +205,7 @@ fn what_ends_late_is_not_the_next_versions() {
     assert_eq!(version(&split, &moved, None, 1), Some(3));
     for decision in late {
         decision.runs();
-        decision.ended(Err(&Error::internal("")));
+        decision.ended(Err(&Error::internal("")), true);
     }
     split.look(Instant::now() + Duration::from_secs(2));
     assert_eq!(version(&split, &moved, None, 1), Some(3));
@@ -241,7 +241,7 @@ fn what_clients_do_wrong_rolls_nothing_back_unless_it_counts() {
         let (split, _) = split(rules);
         let versions = Numbers::of(&[1, 2], &[("canary", 2)]);
         for _ in 0..20 {
-            split.decide(&versions, None, 1).unwrap().1.ended(Err(&Error::invalid("")));
+            split.decide(&versions, None, 1).unwrap().1.ended(Err(&Error::invalid("")), true);
         }
         split.look(Instant::now() + Duration::from_secs(2));
         assert_eq!(version(&split, &versions, None, 1), Some(expected));
