@@ -66,7 +66,7 @@ class ServerProcess:
         """
         if not self._server.is_running:
             raise RuntimeError("the server does not run")
-        found = {"pid": os.getpid(), "models": self._models, "begun": self._begun}
+        found: dict[str, Any] = {"pid": os.getpid(), "models": self._models, "begun": self._begun}
         for name, address in self._server.addresses().items():
             found[name] = f"{self._host}:{address.rpartition(':')[2]}"
         return found
