@@ -4,7 +4,7 @@ engine.
 Each pod has a network namespace with an address of its own, its volumes, its containers with their users
 and read-only roots (pod_process.py), init containers first; probes decide what the API server is told,
 containers that end are started again, and a deleted pod gets SIGTERM, its grace, and SIGKILL. Not here:
-images (their commands are in one layer), cgroups, preStop hooks.
+images (their commands are in one layer), cgroups, preStop hooks, tokens of service accounts.
 """
 
 from __future__ import annotations

@@ -56,6 +56,8 @@ def _mounts(sandbox: Sandbox, container: Object) -> list[str]:
     lines = [f"mount -t overlay overlay -o lowerdir={layer}:/,upperdir={upper},workdir={work} {root}"]
     lines += [f"mount --rbind /{system} {root}/{system}" for system in ("proc", "dev")]
     for mount in container.get("volumeMounts", []):
+        if mount["name"] not in sandbox.volumes:
+            continue
         origin = sandbox.volumes[mount["name"]] / mount.get("subPath", "")
         target = f"{root}{mount['mountPath']}"
         options = "-o ro" if mount.get("readOnly") else ""

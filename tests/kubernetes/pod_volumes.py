@@ -33,7 +33,8 @@ class Volumes:
 
     def make(self) -> dict[str, Path]:
         """Makes all of them; returns their folders by name. Raises ``ApiError`` while one is not there."""
-        return {volume["name"]: self._make(volume) for volume in self._volumes}
+        # Tokens of service accounts, which are projected, are left out: nothing here asks Kubernetes.
+        return {volume["name"]: self._make(volume) for volume in self._volumes if "projected" not in volume}
 
     def renew(self) -> None:
         """Brings what has changed in config maps and secrets into their volumes."""
