@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from process import Process, cpu_seconds, memory_bytes
+from quiet import load_before
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "tests" / "models" / "half_plus_two"
@@ -145,6 +146,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args(argv)
     counts = [int(one) for one in re.findall(r"\d+", options.models)]
+    print(f"{load_before()}\n")
     print("| models | start s | resident MB | idle ms/s | series | page KB | scrape ms |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory(prefix="servable-control-") as name:

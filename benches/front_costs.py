@@ -25,6 +25,7 @@ sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "e2e"), str(ROOT / "tests
 
 from front_kinds import FRONTS, Running, running  # noqa: E402 - found by the lines above
 from process import cpu_seconds  # noqa: E402
+from quiet import load_before  # noqa: E402
 from servers_behind import Behind  # noqa: E402
 
 ALONE = "none"
@@ -100,6 +101,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", default=[])
     options = parser.parse_args(argv)
+    before = load_before()
     with tempfile.TemporaryDirectory(prefix="servable-fronts-") as name:
         folder = Path(name)
         servers = (Behind(folder / "1.log", MODEL, log=False), Behind(folder / "2.log", MODEL, log=False))
@@ -114,6 +116,7 @@ def main(argv: Sequence[str]) -> int:
         finally:
             for server in servers:
                 server.kill()
+    print(f"{before}\n")
     print("| front | over | requests/s | p50 ms | p99 ms | front µs | server µs | failed |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for (place, protocol), found_costs in costs.items():

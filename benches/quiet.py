@@ -26,6 +26,11 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
+def load_before() -> str:
+    """Returns a line on what the machine had to do in the minute before."""
+    return f"load average before: {os.getloadavg()[0]:.1f}, on {os.cpu_count()} cores"
+
+
 def children_seconds() -> float:
     """Returns the CPU time of child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from quiet import load_before
 from ray_cluster import ON_WORKERS, RayCluster
 
 MODEL = Path(__file__).resolve().parent.parent / "tests" / "models" / "half_plus_two"
@@ -44,6 +45,7 @@ def main() -> None:
     seconds: float = parser.parse_args().seconds
     import servable.ray
 
+    print(load_before())
     cluster = RayCluster(workers=1)
     try:
         from ray import serve

@@ -115,6 +115,29 @@ def test_versions_are_served_out_of_a_bucket(bucket: Bucket, tmp_path: Path) -> 
         assert answer(served, "m") == 3.0
 
 
+def test_an_outage_takes_no_model_of_a_bucket_away(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put(1)
+    arguments = ("--models_dir=s3://bucket/models", ONCE_A_SECOND, f"--model_cache_dir={tmp_path}")
+    with serving(*arguments, environment=bucket.environment) as served:
+        assert answer(served, "m") == 3.0
+        bucket.stop()
+        served.wait_for_line("the models in s3://bucket/models cannot be followed")
+        assert answer(served, "m") == 3.0
+    # Restarted while the store is away.
+    with serving(*arguments, environment=bucket.environment) as served:
+        assert "s3://bucket/models cannot be read, and its models are those" in served.log
+        assert answer(served, "m") == 3.0
+
+
+def test_a_mistyped_prefix_of_models_is_told(bucket: Bucket, tmp_path: Path) -> None:
+    arguments = ("--models_dir=s3://bucket/models", ONCE_A_SECOND, f"--model_cache_dir={tmp_path}")
+    with serving(*arguments, environment=bucket.environment) as served:
+        assert "cannot be followed: [Errno 2] Nothing is there: 'bucket/models'" in served.log
+        bucket.put(1)
+        served.wait_for_line("s3://bucket/models can be read again")
+        await_versions(served, "m", 1)
+
+
 LAZY = "--lazy_load"
 
 

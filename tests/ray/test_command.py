@@ -52,3 +52,40 @@ def test_a_file_is_run_changed_and_ended(cluster: Any, tmp_path: Path) -> None:
         assert until(lambda: rest(cluster, "POST", PATH, BODY)[2].startswith(b"Path '/command"), 30)
     finally:
         process.kill()
+
+
+def test_what_cannot_be_started_says_why(cluster: Any, tmp_path: Path) -> None:
+    from ray import serve
+
+    file = tmp_path / "config.yaml"
+    what = f"models: {{unknown_op: {MODELS / 'unknown_op'}}}, flags: {{max_num_load_retries: 0}}"
+    file.write_text(f"address: {cluster.address}\napplications: [{{name: cannot, route: /cannot, {what}}}]")
+    try:
+        done = subprocess.run([*COMMAND, str(file)], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert done.stdout.startswith("cannot: starting unknown_op\n"), done.stdout
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("servable ray: cannot cannot be started: NOT_FOUND: model unknown_op"), last
+        assert "not registered" in last
+    finally:
+        serve.delete("cannot")
+
+
+def test_every_replica_is_asked_whether_it_has_taken_the_models(cluster: Any, tmp_path: Path) -> None:
+    from ray import serve
+
+    file = tmp_path / "config.yaml"
+
+    def run(model: Path) -> subprocess.CompletedProcess[str]:
+        what = f"{{name: asked, route: /asked, models: {{half: {model}}}, replicas: 2}}"
+        file.write_text(f"address: {cluster.address}\napplications: [{what}]")
+        return subprocess.run([*COMMAND, str(file), "--detach"], capture_output=True, text=True, timeout=300)
+
+    try:
+        done = run(MODELS / "half_plus_two")
+        assert done.returncode == 0, done.stderr
+        done = run(tmp_path / "none")
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "asked: the models are as they were: no such folder" in done.stdout, done.stdout
+    finally:
+        serve.delete("asked")
