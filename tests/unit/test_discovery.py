@@ -296,7 +296,7 @@ def test_the_flag_names_a_folder_or_a_uri(tmp_path: Path) -> None:
     assert folder_of_models("s3://bucket/models/") == "s3://bucket/models"
     for uri, said in (
         ("s3://", "a bucket, such as s3://bucket/models"),
-        ("https://host/m", "a web server does"),
+        ("https://host/m", "a web server does not tell"),
     ):
         with pytest.raises(UsageError, match=said):
             folder_of_models(uri)
