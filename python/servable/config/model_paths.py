@@ -124,8 +124,8 @@ def folder_of_models(text: str) -> str:
     """Returns the folder of ``--models_dir``, an absolute path or a URI. Raises ``UsageError``."""
     if text.startswith(("http://", "https://")):
         raise UsageError(
-            f"--models_dir expects a folder, or that of a store such as s3://bucket/models, got {text}: a web "
-            "server does not tell what it has; name its archives as PATHs, or in --model_config_file"
+            f"--models_dir expects a folder, or that of a store such as s3://bucket/models, got {text}: a "
+            "web server does not tell what it has; name its archives as PATHs, or in --model_config_file"
         )
     if is_remote(text):
         if not text.partition("://")[2].strip("/"):
