@@ -302,5 +302,3 @@ def test_the_flag_names_a_folder_or_a_uri(tmp_path: Path) -> None:
             folder_of_models(uri)
     with pytest.raises(UsageError, match="--models_dir expects a folder"):
         folder_of_models(str(tmp_path / "missing"))
-    with pytest.raises(UsageError, match="such as s3://bucket/models, got https://host/models"):
-        folder_of_models("https://host/models")
