@@ -6,8 +6,9 @@ Clients of both APIs ask Ray Serve's replicas, and others the servers that Ray k
 nodes are killed and added, the process of a replica and that of a server are killed, a version is rolled by
 the store and one by the configuration, replicas become more and fewer, and the store is away for a minute,
 with a replica killed while it is. At the end it prints what became of all requests: answered at the first
-attempt, retried, failed. Ends with status 1 if one has failed, or if an attempt failed at another time than
-that of a kill: under way then, or begun within the second after it (``--within``).
+attempt, retried, failed. Ends with status 1 if one has failed, if one was answered wrongly, or if an attempt
+failed at another time than that of a kill: under way then, or begun within the second after it
+(``--within``).
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from grpc_points import predict_request
+from known_servers import KnownServers
 from points import Feed
 from ray_cluster import ON_WORKERS, RayCluster, replicas, running
 from s3_store import BUCKET, Store
@@ -66,11 +68,16 @@ class Chaos:
 
     def until(self, what: str, condition: Callable[[], bool]) -> None:
         """Waits for something; ends the program if it does not happen."""
-        until = time.monotonic() + WAIT_SECONDS
-        while not condition():
+        from ray.exceptions import RayError
+
+        until, is_so = time.monotonic() + WAIT_SECONDS, False
+        while not is_so:
             if time.monotonic() > until:
                 raise SystemExit(f"chaos: waited {WAIT_SECONDS:g} s in vain until {what}")
             time.sleep(0.1)
+            # The keeper may have been on a node that was killed.
+            with suppress(RayError):
+                is_so = condition()
         self.say(what)
 
     def kill_node(self) -> None:
@@ -131,7 +138,8 @@ def main() -> None:
         stack.callback(cluster.close)
         chaos = Chaos(cluster, store)
         begin(chaos)
-        loads = {name: SteadyLoad(made) for name, made in clients(chaos).items()}
+        known = stack.enter_context(KnownServers(chaos.servers.status))
+        loads = {name: SteadyLoad(made) for name, made in clients(chaos, known).items()}
         for load in loads.values():
             stack.enter_context(load)
         rest(loads, options.seconds)
@@ -152,9 +160,9 @@ def begin(chaos: Chaos) -> None:
     chaos.say("3 nodes, 3 replicas, 3 servers")
 
 
-def clients(chaos: Chaos) -> dict[str, list[Any]]:
+def clients(chaos: Chaos, known: KnownServers) -> dict[str, list[Any]]:
     """Returns makers of clients by what they ask."""
-    cluster, known = chaos.cluster, Known(chaos)
+    cluster = chaos.cluster
     message = predict_request("half", {"x": Feed("float", (1,), b"\x00\x00\x00\x40")})
 
     def by_grpc(addresses: Any) -> Grpc:
@@ -168,28 +176,6 @@ def clients(chaos: Chaos) -> dict[str, list[Any]]:
         "servers, REST": [direct] * 2,
         "servers, gRPC": [by_grpc(known.grpc)] * 2,
     }
-
-
-class Known:
-    """The addresses of servers, as clients know them: asked for once in a second at most."""
-
-    def __init__(self, chaos: Chaos) -> None:
-        self._chaos = chaos
-        self._at = 0.0
-        self._found: list[dict[str, Any]] = []
-
-    def rest(self) -> list[str]:
-        """Returns those of REST."""
-        return [one["rest"] for one in self._look() if "rest" in one]
-
-    def grpc(self) -> list[str]:
-        """Returns those of gRPC."""
-        return [one["grpc"] for one in self._look() if "grpc" in one]
-
-    def _look(self) -> list[dict[str, Any]]:
-        if time.monotonic() > self._at + 1:
-            self._found, self._at = self._chaos.servers.status(), time.monotonic()
-        return self._found
 
 
 def happen(chaos: Chaos, loads: dict[str, SteadyLoad], seconds: float, away: float) -> None:
@@ -284,6 +270,8 @@ def tell(chaos: Chaos, tallies: dict[str, Tally], within: float) -> bool:
         for one in late:
             after = min((one.began - at for at in chaos.kills if at <= one.began), default=float("nan"))
             print(f"{'':20}{after:.1f} s after a kill: {one.why}")
+        for one in tally.failed:
+            print(f"{'':20}failed: {one.why}")
         is_right = is_right and not tally.failed and not late
     return is_right
 

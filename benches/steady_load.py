@@ -1,7 +1,7 @@
 """Clients that ask without a pause and ask again what failed: every attempt is counted, with its time.
 
 A request is *answered* at its first attempt, *retried* if a later one was answered, *failed* if none was. An
-answer that is not the expected one is a failure, too.
+answer that is not the expected one is a failure, too, which nothing excuses.
 """
 
 from __future__ import annotations
@@ -28,13 +28,18 @@ class FailedError(Exception):
     """An attempt that was not answered, or wrongly; says how."""
 
 
+class WrongError(FailedError):
+    """An attempt that was answered wrongly."""
+
+
 @dataclass
 class Attempt:
-    """An attempt that failed: when it began and ended (``time.monotonic``), and why."""
+    """An attempt that failed: when it began and ended (``time.monotonic``), why, and if by a wrong answer."""
 
     began: float
     ended: float
     why: str
+    is_wrong: bool = False
 
 
 @dataclass
@@ -57,12 +62,13 @@ class Tally:
     def late(self, events: Sequence[float], seconds: float) -> list[Attempt]:
         """Returns the attempts that failed and did not begin around an event: before it, or so soon after it.
 
-        An attempt that was under way at the event counts as around it.
+        An attempt that was under way at the event counts as around it. One that was answered wrongly never
+        does.
         """
         return [
             one
             for one in self.attempts
-            if not any(one.began <= at + seconds and one.ended >= at for at in events)
+            if one.is_wrong or not any(one.began <= at + seconds and one.ended >= at for at in events)
         ]
 
 
@@ -94,6 +100,8 @@ class SteadyLoad:
         self._over.set()
         for thread in self._threads:
             thread.join(TRIES * (PAUSE_SECONDS + PATIENCE_SECONDS))
+            if thread.is_alive():
+                self._end_of_client(time.monotonic(), "does not end")
         return self.tally
 
     def more(self, count: int, seconds: float = 60.0) -> bool:
@@ -107,9 +115,20 @@ class SteadyLoad:
         return self.tally.answered + self.tally.retried
 
     def _run(self, make_ask: Callable[[], Ask]) -> None:
-        ask = make_ask()
-        while not self._over.is_set():
-            self._one(ask)
+        began = time.monotonic()
+        try:
+            ask = make_ask()
+            while not self._over.is_set():
+                began = time.monotonic()
+                self._one(ask)
+        except Exception as error:
+            # Otherwise nobody would miss it, as the others go on.
+            self._end_of_client(began, repr(error))
+            raise
+
+    def _end_of_client(self, began: float, why: str) -> None:
+        with self._lock:
+            self.tally.failed.append(Attempt(began, time.monotonic(), f"a client: {why}"))
 
     def _one(self, ask: Ask) -> None:
         for number in range(TRIES):
@@ -117,7 +136,7 @@ class SteadyLoad:
             try:
                 ask()
             except FailedError as why:
-                attempt = Attempt(began, time.monotonic(), str(why))
+                attempt = Attempt(began, time.monotonic(), str(why), isinstance(why, WrongError))
                 with self._lock:
                     self.tally.attempts.append(attempt)
                 time.sleep(PAUSE_SECONDS)
@@ -186,7 +205,7 @@ class Rest:
                 choice.fails()
                 raise FailedError(problem)
             if content not in self.expected:
-                raise FailedError(f"HTTP: another answer than expected: {content[:80]!r}")
+                raise WrongError(f"HTTP: another answer than expected: {content[:80]!r}")
 
         return ask
 
@@ -218,6 +237,6 @@ class Grpc:
                 choice.fails()
                 raise FailedError(f"gRPC: {error.code().name}") from None
             if not self.is_expected(content):
-                raise FailedError(f"gRPC: another answer than expected: {content[:80]!r}")
+                raise WrongError(f"gRPC: another answer than expected: {content[:80]!r}")
 
         return ask

@@ -29,6 +29,7 @@ from servable.errors import (
     InvalidArgumentError,
     NotFoundError,
     StatusError,
+    UnavailableError,
     UsageError,
 )
 
@@ -93,6 +94,29 @@ def test_large_arrays_are_lent_wherever_they_begin(server: servable.Server, coun
     assert not answer.flags.writeable
     turned = np.asfortranarray(np.stack([numbers, numbers], axis=1))[:, 1]
     np.testing.assert_array_equal(server.predict(turned, "half_plus_two"), answer)
+
+
+def test_models_are_loaded_on_demand() -> None:
+    def loaded(server: servable.Server) -> set[str]:
+        return {name for name, (one, *_) in server.models().items() if one.state == "AVAILABLE"}
+
+    broken = {"unknown_op": MODELS / "unknown_op"}
+    with servable.serve({**SEVERAL, **broken}, lazy_load=True, memory_budget="1GiB") as server:
+        assert loaded(server) == set()
+        for _ in range(2):
+            assert server.predict([1], "half_plus_two", timeout=60).tolist() == [2.5]
+        assert loaded(server) == {"half_plus_two"}
+        assert server.predict({"a": [1.0], "b": [2]}, "pair", version=1)["twice"].tolist() == [4]
+        server.load(MODELS / "half_plus_two", "other")
+        assert loaded(server) == {"half_plus_two", "pair"}
+        assert server.predict([1], "other").tolist() == [2.5]
+        for _ in range(2):
+            with pytest.raises(
+                UnavailableError, match=r"unknown_op version 1 could not be loaded: .*not registered"
+            ):
+                server.predict([1], "unknown_op")
+        with pytest.raises(NotFoundError, match=r"Servable not found for request: Latest\(none\)"):
+            server.predict([1], "none")
 
 
 def test_an_answer_outlives_its_server() -> None:

@@ -202,6 +202,13 @@ def test_models_are_loaded_and_unloaded(tmp_path: Any) -> None:
         assert server.predict([1], "m", version=2).tolist() == [2.5]
         with pytest.raises(NotFoundError, match="no version was found"):
             server.apply({"m": one, "empty": tmp_path})
+        # Each has a version 1, at another path.
+        server.apply({"m": MODELS / "half_plus_two"})
+        server.apply({"m": MODELS / "pair"})
+        assert server.predict({"a": [1.0], "b": [2]})["twice"].tolist() == [4]
+        with pytest.raises(NotFoundError, match=r"m version 1: .*not registered"):
+            server.apply({"m": MODELS / "unknown_op"})
+        assert server.predict({"a": [1.0], "b": [2]})["twice"].tolist() == [4]
         server.apply(())
         with pytest.raises(NotFoundError):
             server.predict([1], "m")

@@ -61,8 +61,12 @@ class Bucket:
                 requests.put(url, file.read_bytes(), timeout=30).raise_for_status()
 
     def remove(self, model: str, path: str) -> None:
-        """Deletes one file of a model."""
-        requests.delete(f"{self.url}/models/{model}/{path}", timeout=30).raise_for_status()
+        """Deletes one file of a model, which has to be signed."""
+        import s3fs
+
+        endpoint = self.environment["AWS_ENDPOINT_URL"]
+        store = s3fs.S3FileSystem(key="test", secret="test", endpoint_url=endpoint)
+        store.rm_file(f"bucket/models/{model}/{path}")
 
     def stop(self) -> None:
         assert self.process.stdin is not None
@@ -111,6 +115,29 @@ def test_versions_are_served_out_of_a_bucket(bucket: Bucket, tmp_path: Path) -> 
         assert answer(served, "m") == 3.0
 
 
+def test_an_outage_takes_no_model_of_a_bucket_away(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put(1)
+    arguments = ("--models_dir=s3://bucket/models", ONCE_A_SECOND, f"--model_cache_dir={tmp_path}")
+    with serving(*arguments, environment=bucket.environment) as served:
+        assert answer(served, "m") == 3.0
+        bucket.stop()
+        served.wait_for_line("the models in s3://bucket/models cannot be followed")
+        assert answer(served, "m") == 3.0
+    # Restarted while the store is away.
+    with serving(*arguments, environment=bucket.environment) as served:
+        assert "s3://bucket/models cannot be read, and its models are those" in served.log
+        assert answer(served, "m") == 3.0
+
+
+def test_a_mistyped_prefix_of_models_is_told(bucket: Bucket, tmp_path: Path) -> None:
+    arguments = ("--models_dir=s3://bucket/models", ONCE_A_SECOND, f"--model_cache_dir={tmp_path}")
+    with serving(*arguments, environment=bucket.environment) as served:
+        assert "cannot be followed: [Errno 2] Nothing is there: 'bucket/models'" in served.log
+        bucket.put(1)
+        served.wait_for_line("s3://bucket/models can be read again")
+        await_versions(served, "m", 1)
+
+
 LAZY = "--lazy_load"
 
 
@@ -149,11 +176,11 @@ def test_models_are_fetched_when_they_are_asked_for(bucket: Bucket, tmp_path: Pa
         await_versions(served, "m4", 2)
         served.wait_for_line("loaded m3 version 2")
         assert on_disk(cache) == ["m3"]
-        # A file that is missing when it is fetched fails the request, and not the one after it is back.
+        # A file that is missing when it is fetched fails the request, and not one after it is back.
         bucket.remove("m5", "1/saved_model.pb")
         refused = predict(served, "m5", {"instances": [2.0]})
         assert refused.status == 503 and "Model m5 version 1 could not be loaded: " in refused.error
-        bucket.put(1, model="m5")
+        bucket.put(1, ("saved_model",), model="m5")
         assert until(lambda: answer(served, "m5") == 3.0, 60)
         bucket.stop()
         refused = predict(served, "m6", {"instances": [2.0]})

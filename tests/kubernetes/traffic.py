@@ -117,7 +117,8 @@ class Clients:
         give_up = time.monotonic() + PATIENCE_SECONDS
         while failure and time.monotonic() < give_up:
             if tries:
-                time.sleep(PAUSE_SECONDS * 2 ** (tries - 1))
+                # A client's way between two attempts; nothing that is tested is waited for.
+                self._stopped.wait(PAUSE_SECONDS * 2 ** (tries - 1))
             tries += 1
             pods = self._pods
             if not pods:

@@ -69,3 +69,23 @@ def test_what_cannot_be_started_says_why(cluster: Any, tmp_path: Path) -> None:
         assert "not registered" in last
     finally:
         serve.delete("cannot")
+
+
+def test_every_replica_is_asked_whether_it_has_taken_the_models(cluster: Any, tmp_path: Path) -> None:
+    from ray import serve
+
+    file = tmp_path / "config.yaml"
+
+    def run(model: Path) -> subprocess.CompletedProcess[str]:
+        what = f"{{name: asked, route: /asked, models: {{half: {model}}}, replicas: 2}}"
+        file.write_text(f"address: {cluster.address}\napplications: [{what}]")
+        return subprocess.run([*COMMAND, str(file), "--detach"], capture_output=True, text=True, timeout=300)
+
+    try:
+        done = run(MODELS / "half_plus_two")
+        assert done.returncode == 0, done.stderr
+        done = run(tmp_path / "none")
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "asked: the models are as they were: no such folder" in done.stdout, done.stdout
+    finally:
+        serve.delete("asked")

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ import pytest
 from clients import floats_request
 from proxies import call, rest
 from servers import MODELS, until
+from slow_web import SlowWeb
 from stubs import own_message
 
 import servable
@@ -113,6 +115,40 @@ def test_models_are_loaded_by_name_and_give_way(cluster: Any, run: Any) -> None:
     code, details, reply = call(cluster, "many", PREDICT, message)
     assert (code, details) == (0, "")
     assert own_message("PredictResponse").FromString(reply).outputs["y"].float_val[0] == 3.0
+
+
+def test_what_cannot_be_loaded_is_not_tried_again_at_once(cluster: Any, run: Any) -> None:
+    run("pauses", f"{MODELS}/{{model}}", multiplexed=1, max_num_load_retries=0)
+
+    def ask(model: str) -> tuple[int, bytes]:
+        path = f"/pauses/v1/models/{model}:predict"
+        status, _, content = rest(cluster, "POST", path, b'{"instances": [1.0]}')
+        return status, content
+
+    assert ask("half_plus_two")[0] == 200
+    status, content = ask("unknown_op")
+    assert status == 503 and b"not registered" in content
+    assert ask("unknown_op") == (status, content)
+    assert [ask(f"none_{number}")[0] for number in range(5)] == [404] * 5
+    assert ask("half_plus_two")[0] == 200
+
+
+def test_a_client_that_leaves_during_a_load_takes_nothing_from_others(
+    cluster: Any, run: Any, tmp_path: Path
+) -> None:
+    path, body = "/left/v1/models/m:predict", b'{"instances": [1.0]}'
+    with SlowWeb(MODELS / "half_plus_two" / "1") as web:
+        run("left", f"{web.url}/{{model}}.zip", multiplexed=1, model_cache_dir=str(tmp_path))
+        (address,) = cluster.http()
+        client = http.client.HTTPConnection(address, timeout=2)
+        client.request("POST", path, body)
+        with pytest.raises(TimeoutError):
+            client.getresponse()
+        client.close()
+        # Ray has some time to have the request cancelled, while the model loads.
+        assert rest(cluster, "POST", path.replace("/m:", "/none:"), body)[0] == 404
+        web.goes_on.set()
+        assert [rest(cluster, "POST", path, body)[0] for _ in range(3)] == [200] * 3
 
 
 def test_a_replica_that_does_not_answer_is_replaced(cluster: Any, run: Any) -> None:

@@ -6,13 +6,23 @@ import http.client
 import json
 import os
 import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from known_servers import KnownServers
 from servers import MODELS, until
+from slow_web import SlowWeb
+from steady_load import Rest, SteadyLoad
 
 import servable.ray
 from servable.errors import DeadlineExceededError
+from servable.ray.server_actors import SILENCE_SECONDS
+
+HALF = str(MODELS / "half_plus_two")
 
 
 def ask(address: str, model: str) -> tuple[int, Any]:
@@ -28,7 +38,7 @@ def ask(address: str, model: str) -> tuple[int, Any]:
 
 
 def test_there_is_one_on_every_node_that_is_there(cluster: Any) -> None:
-    half = str(MODELS / "half_plus_two")
+    half = HALF
     servers = servable.ray.servers(half, name="all", resource="worker")
     try:
         addresses = servers.wait(3)
@@ -59,6 +69,89 @@ def test_there_is_one_on_every_node_that_is_there(cluster: Any) -> None:
 
 def pids(servers: servable.ray.Servers) -> set[int]:
     return {one["pid"] for one in servers.status() if one["state"] == "ready"}
+
+
+class Kept:
+    """The servers of a name, that clients ask while their keepers change."""
+
+    def __init__(self, cluster: Any, name: str, **flags: Any) -> None:
+        self.count = len(cluster.workers)
+        self._name = name
+        self._flags = flags
+        self.servers: Any = None
+
+    def begin(self, models: Mapping[str, str] | None = None, resource: str = "worker", **flags: Any) -> None:
+        """Has these models served beside that of the clients."""
+        what = {"half_plus_two": HALF, **(models or {})}
+        more = {**self._flags, **flags}
+        self.servers = servable.ray.servers(what, name=self._name, resource=resource, **more)
+
+    def problems(self) -> list[str]:
+        return [one["problem"] for one in self.servers.status() if one["state"] == "ready"]
+
+    def have(self, model: str) -> bool:
+        return [ask(one, model)[0] for one in self.servers.addresses()] == [200] * self.count
+
+    @contextmanager
+    def load(self) -> Iterator[SteadyLoad]:
+        answer = b'{\n    "predictions": [2.5\n    ]\n}'
+        with KnownServers(lambda: self.servers.status()) as known:
+            made = Rest(known.rest, "/v1/models/half_plus_two:predict", b'{"instances": [1.0]}', [answer])
+            with SteadyLoad([made, made]) as load:
+                yield load
+
+
+def test_a_change_that_loads_for_long_cuts_nothing(cluster: Any, tmp_path: Path) -> None:
+    kept = Kept(cluster, "slow", model_cache_dir=str(tmp_path), max_num_load_retries=0)
+    kept.begin()
+    try:
+        kept.servers.wait(kept.count)
+        before = pids(kept.servers)
+        with kept.load() as load, SlowWeb(MODELS / "half_plus_two" / "1") as web:
+            late = {"late": f"{web.url}/late.zip"}
+            kept.begin(late)
+            silent = time.monotonic() + SILENCE_SECONDS + 5
+            while time.monotonic() < silent:
+                assert load.more(50)
+            assert pids(kept.servers) == before
+            web.goes_on.set()
+            assert until(lambda: kept.have("late"), 60)
+            # One that cannot be loaded is told, and the others go on.
+            kept.begin({"unknown_op": str(MODELS / "unknown_op")})
+            assert until(lambda: sum("not registered" in one for one in kept.problems()) == kept.count, 60), (
+                kept.servers.status()
+            )
+            kept.begin(late)
+            assert until(lambda: kept.problems() == [""] * kept.count and kept.have("late"), 60), (
+                kept.servers.status()
+            )
+            assert pids(kept.servers) == before
+            assert load.more(50)
+        tally = load.tally
+        assert tally.answered and not tally.attempts and not tally.failed, tally.reasons()
+    finally:
+        kept.servers.close()
+
+
+def test_other_flags_and_nodes_are_taken_over(cluster: Any) -> None:
+    kept = Kept(cluster, "other")
+    kept.begin()
+    try:
+        kept.servers.wait(kept.count)
+        before, addresses = pids(kept.servers), kept.servers.addresses()
+        with kept.load() as load:
+            kept.begin(batching="auto")
+            assert until(
+                lambda: len(pids(kept.servers)) == kept.count and not pids(kept.servers) & before, 120
+            ), kept.servers.status()
+            assert load.more(50)
+        assert not load.tally.failed, load.tally.reasons()
+        assert kept.problems() == [""] * kept.count
+        kept.begin(resource="nowhere", batching="auto")
+        assert until(lambda: kept.servers.status() == [], 60), kept.servers.status()
+        assert all(ask(one, "half_plus_two")[0] == 0 for one in addresses)
+    finally:
+        kept.servers.close()
 
 
 def test_what_cannot_start_is_told(cluster: Any) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_core import FakeCore
 from hypothesis import given, strategies as st
 from test_manager import Events, HandSource
 
+from servable.config.base_paths import AllowedPaths
 from servable.config.values import Folder, LifecycleOptions, ModelConfig
 from servable.errors import StatusError, UsageError
 from servable.lifecycle.manager import Manager
@@ -159,6 +162,119 @@ def test_what_is_new_is_added_and_what_is_gone_removed(caplog: pytest.LogCapture
     assert "can be read again" in caplog.text
 
 
+def test_a_place_without_any_model_takes_nothing_away(caplog: pytest.LogCaptureFixture) -> None:
+    manager = Manager(FakeCore(), HandSource(), Events(), options=LifecycleOptions())
+    place = Place()
+    models = ModelsDir("/models", place, manager, 1.0)
+
+    def served() -> set[str]:
+        models.apply()
+        return {one.name for one in manager.configured()}
+
+    assert served() == served() == set()
+    assert caplog.text.count("there are no models in /models; expected are") == 1
+    place.has("a", "b")
+    assert served() == {"a", "b"}
+    place.has()
+    assert served() == served() == {"a", "b"}, "a disk that is not mounted looks like that"
+    assert caplog.text.count("; what was found before stays") == 1
+    place.has("b")
+    assert served() == {"b"}
+
+
+def test_what_leads_beyond_the_allowed_paths_stops_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
+    for model in (folder / "a", elsewhere):
+        (model / "1").mkdir(parents=True)
+    (folder / "b").symlink_to(elsewhere)
+    allowed = (str(folder),)
+    manager = Manager(
+        FakeCore(), HandSource(), Events(), options=LifecycleOptions(allowed_base_paths=allowed)
+    )
+    models = ModelsDir(str(folder), FolderDiscovery(str(folder)), manager, 1.0, AllowedPaths(allowed))
+
+    def served() -> set[str]:
+        models.apply()
+        return {one.name for one in manager.configured()}
+
+    assert served() == served() == {"a"}
+    (folder / "c" / "1").mkdir(parents=True)
+    assert served() == {"a", "c"}
+    assert caplog.text.count("/models/b is left out: PERMISSION_DENIED: Model b may not be served from") == 1
+    (folder / "b").unlink()
+    (folder / "b").symlink_to(folder / "a")
+    assert served() == {"a", "b", "c"}
+
+
+def test_models_that_an_administrator_has_put_elsewhere_stay(caplog: pytest.LogCaptureFixture) -> None:
+    manager = Manager(FakeCore(), HandSource(), Events(), options=LifecycleOptions())
+    place = Place()
+    models = ModelsDir("/models", place, manager, 1.0)
+
+    def served() -> dict[str, str]:
+        models.apply()
+        return {one.name: one.base_path for one in manager.configured()}
+
+    place.has("a", "m")
+    assert served() == {"a": "/models/a", "m": "/models/m"}
+    manager.change(
+        lambda known: (known[0], ModelConfig("m", "/other/m"), ModelConfig("new", "/other/new")),
+    )
+    theirs = {"a": "/models/a", "m": "/other/m", "new": "/other/new"}
+    place.has("a")
+    assert served() == theirs
+    place.has("a", "m", "new")
+    assert served() == served() == theirs
+    assert caplog.text.count("/models/m is left out: m is served from /other/m") == 1
+    assert caplog.text.count("/models/new is left out: new is served from /other/new") == 1
+    place.has("a")
+    assert served() == theirs
+
+
+def test_a_folder_that_cannot_be_read_is_told_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if path == str(folder / "nothing"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    discovery = FolderDiscovery(str(folder))
+    for _ in range(2):
+        assert set(discovery.look()) == {"versions", "version", "onnx"}
+    assert caplog.text.count("Permission denied") == 1
+    assert f"{folder}/nothing is left out" in caplog.text
+
+
+def test_a_folder_that_does_not_answer_holds_up_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scandir, mounted, asking = os.scandir, threading.Event(), list[threading.Thread]()
+
+    def dead(path: str) -> Any:
+        if path == str(folder / "onnx") and not mounted.is_set():
+            asking.append(threading.current_thread())
+            mounted.wait()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", dead)
+    discovery = FolderDiscovery(str(folder), answer_seconds=2.0)
+    try:
+        for _ in range(2):
+            assert set(discovery.look()) == {"versions", "version"}
+        assert caplog.text.count("onnx is left out: its file system does not answer") == 1
+        assert len(asking) == 1, "it is not asked again while it is silent"
+    finally:
+        mounted.set()
+    asking[0].join()
+    assert set(discovery.look()) == {"versions", "version", "onnx"}
+
+
 def test_a_place_that_cannot_be_meant_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     place = Place()
     models = ModelsDir("/models", place, Manager(FakeCore(), HandSource(), Events()), 1.0)
@@ -178,5 +294,11 @@ def test_the_flag_names_a_folder_or_a_uri(tmp_path: Path) -> None:
 
     assert folder_of_models(str(tmp_path)) == str(tmp_path)
     assert folder_of_models("s3://bucket/models/") == "s3://bucket/models"
+    for uri, said in (
+        ("s3://", "a bucket, such as s3://bucket/models"),
+        ("https://host/m", "a web server does not tell"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            folder_of_models(uri)
     with pytest.raises(UsageError, match="--models_dir expects a folder"):
         folder_of_models(str(tmp_path / "missing"))

@@ -9,7 +9,7 @@ import pytest
 
 from servable._core import CoreError
 from servable.embedded.prediction import SMALL_BYTES, Asking
-from servable.errors import InternalError, InvalidArgumentError
+from servable.errors import InternalError, InvalidArgumentError, StatusError, UnavailableError
 
 
 class FakeCore:
@@ -78,6 +78,36 @@ def test_an_error_that_nothing_explains_is_asked_for_once(core: FakeCore, asking
     with pytest.raises(InternalError, match="another dtype"):
         ask(asking, array)
     assert len(core.sent) == asked + 1
+
+
+def test_a_version_that_is_not_loaded_is_waited_for_before_its_signatures_are_read(core: FakeCore) -> None:
+    asleep, awoken = [True], []
+
+    def find(model: str, version: int | None, label: str | None) -> int:
+        if asleep[0]:
+            error = CoreError("NOT_FOUND", "asleep")
+            error.code, error.message = "NOT_FOUND", "asleep"
+            raise error
+        return 1
+
+    def awaken(model: str, version: int | None, label: str | None, timeout: float | None) -> None:
+        awoken.append((model, version, label))
+        if label == "broken":
+            raise StatusError("UNAVAILABLE", "it could not be loaded")
+        asleep[0] = False
+
+    core.find = find  # type: ignore[method-assign]
+    fake: Any = core
+    asking = Asking(fake, awaken)
+    for _ in range(2):
+        # The second time, its signatures are known.
+        asleep[0] = True
+        for _ in range(2):
+            assert ask(asking, np.ones(2, np.float32)).tolist() == [1, 1]
+    asleep[0] = True
+    with pytest.raises(UnavailableError, match="it could not be loaded"):
+        asking.predict([1], "m", "", "broken", None, 5.0)
+    assert awoken == [("m", None, None), ("m", None, None), ("m", None, "broken")]
 
 
 @pytest.mark.parametrize("kind", ["bare", "named"])

@@ -6,10 +6,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from fake_core import FakeCore
+from fake_core import FakeCore, FakeError
 
 from servable.errors import StatusError
 from servable.lifecycle import memory_budget
+from servable.lifecycle.interfaces import NoRoomError
 from servable.lifecycle.memory_budget import LEAST_BYTES, MemoryBudget
 from servable.sources import VersionLoad
 
@@ -26,10 +27,18 @@ class Memory:
         self.left: list[str] = []
         self.now = 0.0
         self.most: int | None = None
-        self.budget = MemoryBudget(self.core, BUDGET, self._rest, lambda: self.now)
+        self.pinned: set[str] = set()
+        self.budget = MemoryBudget(
+            self.core, BUDGET, self._rest, lambda: self.now, lambda name: name in self.pinned
+        )
+
+    def tick(self) -> None:
+        """Has time pass with every look at it, so that a wait ends."""
+        clock = iter(range(10_000))
+        self.budget._clock = lambda: float(next(clock))
 
     def _rest(self, name: str, version: int) -> bool:
-        if not self.core.rest(name, version):
+        if name in self.pinned or not self.core.rest(name, version):
             return False
         self.left.append(name)
         self.core.unload(name, version)
@@ -125,14 +134,71 @@ def test_a_load_without_room_fails_in_the_end_and_leaves_its_turn(memory: Memory
     memory.load("a", PART)
     memory.load("b", PART)
     memory.core.in_flight |= {("a", 1), ("b", 1)}
-    clock = iter(range(10_000))
-    memory.budget._clock = lambda: float(next(clock))
+    memory.tick()
     with pytest.raises(StatusError, match="There is no room for") as refused:
         memory.load("c", PART, PART)
     assert refused.value.code == "RESOURCE_EXHAUSTED"
     memory.core.in_flight.clear()
     memory.load("c", PART, PART)
     assert len(memory.left) == 1
+
+
+def with_a_pinned_one(memory: Memory) -> None:
+    """Loads a pinned model, and three small ones."""
+    memory.load("pinned", 6 * LEAST_BYTES)
+    memory.pinned.add("pinned")
+    for name in ("a", "b", "c"):
+        memory.load(name, LEAST_BYTES)
+
+
+def test_nothing_leaves_for_one_that_cannot_fit_beside_what_is_pinned(memory: Memory) -> None:
+    memory.load("large", 5 * LEAST_BYTES)
+    memory.core.rest("large", 1)
+    memory.budget.freed("large", 1)
+    with_a_pinned_one(memory)
+    for _ in range(2):
+        with pytest.raises(NoRoomError, match=f"models that are pinned take {6 * LEAST_BYTES}"):
+            memory.load("large", 5 * LEAST_BYTES)
+    assert memory.left == []
+
+
+def test_a_guess_does_not_refuse_one_beside_what_is_pinned(memory: Memory) -> None:
+    with_a_pinned_one(memory)
+    memory.load("guessed", LEAST_BYTES, file_bytes=2 * BUDGET)
+    assert memory.budget.held("guessed", 1) == (LEAST_BYTES, True)
+    assert sorted(memory.left) == ["a", "b", "c"]
+
+
+def test_nothing_more_leaves_once_it_is_known_that_there_is_no_room(memory: Memory) -> None:
+    memory.load("large", 8 * LEAST_BYTES)
+    memory.load("a", LEAST_BYTES)
+    memory.use("large", 9.0)
+    memory.use("a", 1.0)
+    memory.core.in_flight.add(("large", 1))
+    memory.tick()
+    with pytest.raises(NoRoomError):
+        memory.load("b", PART, file_bytes=PART)
+    assert memory.left == []
+
+
+def test_one_that_the_core_has_found_too_large_is_not_loaded_again(memory: Memory) -> None:
+    path = memory.folder / "large"
+    path.mkdir()
+    (path / "model.onnx").write_bytes(b"large")
+    load = VersionLoad("large", 1, str(path), threading.Event())
+    said = f"It takes {BUDGET + 1} bytes of memory, and --memory_budget allows {BUDGET} for all models"
+    with pytest.raises(FakeError), memory.budget.turn(load, str(path)):
+        raise FakeError("RESOURCE_EXHAUSTED", said)
+    memory.load("a", PART)
+    with pytest.raises(StatusError) as refused, memory.budget.turn(load, str(path)):
+        raise AssertionError("there is no turn")
+    assert (refused.value.message, isinstance(refused.value, NoRoomError)) == (said, False)
+    assert memory.left == []
+    # Other files may take less.
+    (path / "model.onnx").write_bytes(b"smaller")
+    with memory.budget.turn(load, str(path)) as turn:
+        turn.took(PART)
+    assert memory.budget.held("large", 1) is not None
 
 
 def test_a_load_that_nobody_wants_ends_its_waiting(memory: Memory, tmp_path: Path) -> None:
@@ -164,6 +230,25 @@ def test_a_turn_that_hangs_is_given_to_the_next(memory: Memory, monkeypatch: pyt
     hangs.set()
     hanging.join(10)
     assert memory.budget.held("hanging", 1) == (PART, True)
+
+
+def test_what_is_being_loaded_counts(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_budget, "PATIENCE", 0.01)
+    path = memory.folder / "slow"
+    path.mkdir()
+    (path / "weights").write_bytes(bytes(8 * LEAST_BYTES))
+    memory.load("a", LEAST_BYTES)
+    memory.tick()
+    with pytest.raises(FakeError):
+        with memory.budget.turn(VersionLoad("slow", 1, str(path), threading.Event()), str(path)):
+            # It takes so long that the next one has its turn beside it.
+            with pytest.raises(NoRoomError, match=f"or have requests in flight, take {9 * LEAST_BYTES}"):
+                memory.load("b", PART, file_bytes=PART)
+            memory.load("c", LEAST_BYTES)
+            assert memory.left == []
+        raise FakeError("ABORTED", "it failed")
+    memory.load("b", PART, file_bytes=PART)
+    assert memory.left == []
 
 
 # ---- what versions take after their loads

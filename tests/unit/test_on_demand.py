@@ -15,7 +15,8 @@ from servable.config.traffic import Traffic, TrafficShare
 from servable.config.values import Latest, LifecycleOptions, ModelConfig
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
-from servable.lifecycle.on_demand import FIRST_PAUSE, LONGEST_PAUSE, pause_after
+from servable.lifecycle.interfaces import NoRoomError
+from servable.lifecycle.on_demand import FIRST_PAUSE, LONGEST_PAUSE, NO_ROOM_PAUSE, pause_after
 from servable.sources import AspiredVersion
 
 LAZY = LifecycleOptions(retries=5, retry_seconds=3600.0, lazy_load=True)
@@ -65,6 +66,7 @@ def test_a_pinned_model_is_loaded_from_the_beginning_and_does_not_rest(make: Mak
     setup.aspire("n", 1)
     setup.wait_available_as(m=Availability.AVAILABLE, n=Availability.ON_DEMAND)
     assert not setup.manager.rest("m", 1)
+    assert [setup.manager.stays_loaded(name) for name in ("m", "n", "none")] == [True, False, False]
 
 
 def test_a_model_whose_traffic_is_spread_is_loaded_from_the_beginning_and_does_not_rest(make: Make) -> None:
@@ -187,6 +189,24 @@ def test_a_failure_is_told_with_a_pause_that_grows_and_is_tried_once_for_each_de
     setup.wait_available_as(m=Availability.AVAILABLE)
 
 
+def test_where_there_was_no_room_the_pause_does_not_grow(make: Make) -> None:
+    setup = make("m")
+
+    def no_room(*_: Any) -> None:
+        raise NoRoomError("RESOURCE_EXHAUSTED", "no room")
+
+    setup.core.on_load = no_room
+    setup.aspire("m", 1)
+    for times in (1, 2, 3):
+        setup.core.ask("m", 1)
+        setup.core.wait_told("m", 1, "RESOURCE_EXHAUSTED", times)
+        assert setup.core.pauses["m", 1] == NO_ROOM_PAUSE
+    setup.core.on_load = fail_on(("m", 1))
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "UNAVAILABLE")
+    assert setup.core.pauses["m", 1] == FIRST_PAUSE
+
+
 def test_the_pause_is_bounded() -> None:
     assert [pause_after(one) for one in (1, 2, 3)] == [1.0, 2.0, 4.0]
     assert pause_after(10_000) == LONGEST_PAUSE
@@ -206,6 +226,26 @@ def test_a_version_that_makes_room_is_loaded_again_by_the_next_request(make: Mak
     setup.core.ask("m", 1)
     setup.core.wait_told("m", 1, times=2)
     assert loads(setup) == [("m", 1)] * 2
+
+
+@pytest.mark.parametrize("replacement", ["fails", "is being loaded"])
+def test_a_version_does_not_make_room_before_its_replacement_is_there(make: Make, replacement: str) -> None:
+    setup = make("m", options=replace(LAZY, retries=0))
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1)
+    gate = Gate(setup.core, "m", 2)
+    if replacement == "fails":
+        setup.core.on_load = fail_on(("m", 2))
+    setup.aspire("m", 2)
+    if replacement == "fails":
+        setup.events.wait_for("failed", "m", 2, "NOT_FOUND", None)
+    else:
+        assert gate.entered.wait(10)
+    # It would be forgotten, and the model answer nothing any more.
+    assert not setup.manager.rest("m", 1)
+    assert setup.core.state["m", 1] == "AVAILABLE"
+    gate.opened.set()
 
 
 def test_one_that_is_asked_for_while_it_leaves_comes_back(make: Make) -> None:
@@ -244,7 +284,79 @@ def test_a_new_version_of_a_model_that_is_not_loaded_is_not_loaded_either(make: 
     assert loads(setup) == [("m", 2)]
     assert ("m", 1) not in setup.core.on_demand
     setup.core.ask("m", 1)
-    setup.core.wait_told("m", 1, "NOT_FOUND")
+    setup.core.wait_told("m", 1, "UNAVAILABLE: Model m version 1 was replaced: try again")
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_who_waits_for_a_version_that_is_replaced_meanwhile_is_told_what_serves(
+    make: Make, first: int
+) -> None:
+    setup = make("m", options=replace(LAZY, load_threads=2))
+    gates = {version: Gate(setup.core, "m", version) for version in (1, 2)}
+    setup.core.on_load = lambda name, version, *rest: gates[version]._on_load(name, version, *rest)
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    assert gates[1].entered.wait(10)
+    setup.aspire("m", 2)
+    assert gates[2].entered.wait(10)
+    # Requests for the latest version still come to this one, until either is there.
+    setup.core.ask("m", 1)
+    assert setup.manager.wait(lambda _: not setup.core.asked, 10)
+    assert setup.core.told == []
+    gates[first].opened.set()
+    setup.core.wait_told("m", 1)
+    assert setup.core.told[0] == (
+        ("m", 1, "") if first == 1 else ("m", 1, "UNAVAILABLE: Model m version 1 was replaced: try again")
+    )
+    gates[3 - first].opened.set()
+    setup.core.wait_for(("m", 2, "AVAILABLE"), ("m", 1, "END"))
+
+
+def test_a_version_that_is_waited_for_is_loaded_though_another_replaced_it_before(make: Make) -> None:
+    setup = make("other", "m", options=replace(LAZY, start_threads=1))
+    gates = {name: Gate(setup.core, name, 1) for name in ("other", "m")}
+    setup.core.on_load = lambda name, version, *rest: gates[name]._on_load(name, version, *rest)
+    gates["m"].opened.set()
+    for name in ("other", "m"):
+        setup.aspire(name, 1)
+        setup.core.wait_for((name, 1, "START"))
+    setup.manager.prefetch("other")
+    assert gates["other"].entered.wait(10)
+    setup.core.ask("m", 1)
+    setup.wait(lambda now: now["m"] is Availability.WAITING)
+    setup.aspire("m", 2)
+    setup.core.wait_for(("m", 2, "START"))
+    gates["other"].opened.set()
+    setup.core.wait_told("m", 1)
+    assert [one for one in setup.core.told if one[0] == "m"] == [("m", 1, "")]
+
+
+def test_the_last_version_that_serves_stays_until_one_of_its_replacements_is_there(make: Make) -> None:
+    setup = make("m", options=replace(LAZY, retries=0))
+    setup.aspire("m", 1)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1)
+    setup.core.on_load = fail_on(("m", 2), ("m", 3))
+    for version in (2, 3):
+        setup.aspire("m", version)
+        setup.events.wait_for("failed", "m", version, "NOT_FOUND", None)
+    setup.core.on_load = lambda *_: None
+    assert setup.core.state["m", 1] == "AVAILABLE"
+    setup.aspire("m", 4)
+    setup.core.wait_for(("m", 4, "AVAILABLE"), ("m", 1, "END"))
+    assert setup.core.calls.index(("loaded", "m", 4)) < setup.core.calls.index(("unload", "m", 1))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_lower_version_that_replaces_one_in_use_is_loaded_before_that_goes(make: Make, known: bool) -> None:
+    setup = make("m")
+    setup.aspire("m", *([1, 2] if known else [2]))
+    setup.core.ask("m", 2)
+    setup.core.wait_told("m", 2)
+    setup.aspire("m", 1)
+    setup.core.wait_for(("m", 1, "AVAILABLE"), ("m", 2, "END"))
+    assert setup.core.calls.index(("loaded", "m", 1)) < setup.core.calls.index(("unload", "m", 2))
+    assert ("m", 1) not in setup.core.on_demand, "requests go on with the former one until then"
 
 
 def test_a_version_that_made_room_is_no_successor_of_a_lower_one(make: Make) -> None:
@@ -266,6 +378,66 @@ def test_labels_may_be_put_on_versions_that_are_not_loaded(make: Make) -> None:
     labelled = ModelConfig("m", "/models/m", labels={"stable": 1})
     setup.manager.apply([labelled], way=Way.RPC)
     assert setup.core.labels["m"] == {"stable": 1}
+    assert loads(setup) == []
+
+
+def test_a_question_of_this_process_waits_for_the_load_that_a_request_would_wait_for(make: Make) -> None:
+    setup = make()
+    setup.manager.apply([ModelConfig("m", "/models/m", labels={"old": 1}, policy=Latest(3))])
+    setup.aspire("m", 1, 2, 3)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.manager.awaken("m", None, "old", 10)
+    assert loads(setup) == [("m", 1)]
+    setup.manager.awaken("m", 2, None, None)
+    setup.manager.awaken("m", None, None, 10)
+    assert loads(setup) == [("m", 1), ("m", 2), ("m", 3)]
+    assert {setup.core.state["m", version] for version in (1, 2, 3)} == {"AVAILABLE"}
+    for nothing in (("m", None, None), ("m", 7, None), ("m", None, "none"), ("none", None, None)):
+        setup.manager.awaken(*nothing, 10)
+    assert len(loads(setup)) == 3
+
+
+def test_a_question_of_this_process_is_told_why_a_load_failed_as_long_as_none_is_tried(make: Make) -> None:
+    setup = make("m")
+    setup.core.on_load = fail_on(("m", 1))
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    for _ in range(2):
+        with pytest.raises(
+            StatusError, match="m version 1 could not be loaded: nothing in /models/m/1"
+        ) as told:
+            setup.manager.awaken("m", None, None, 10)
+        assert told.value.code == "UNAVAILABLE"
+    assert loads(setup) == [("m", 1)]
+
+
+def test_a_question_of_this_process_waits_as_long_as_it_says(make: Make) -> None:
+    setup = make("m")
+    gate = Gate(setup.core, "m", 1)
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    with pytest.raises(StatusError, match="Deadline Exceeded"):
+        setup.manager.awaken("m", None, None, 0.01)
+    gate.opened.set()
+    setup.wait_available_as(m=Availability.AVAILABLE)
+
+
+@pytest.mark.parametrize("versions", [(1, 2), (2,)])
+def test_a_label_moves_to_a_version_that_is_not_loaded_before_the_other_goes(
+    make: Make, versions: tuple[int, ...]
+) -> None:
+    setup = make()
+    labelled = ModelConfig("m", "/models/m", labels={"stable": 1})
+    setup.manager.apply([labelled])
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    placed: list[tuple[dict[str, int], str]] = []
+    setup.core.set_labels = lambda _, labels: placed.append((labels, setup.core.state["m", 1]))  # type: ignore[method-assign]
+    setup.manager.apply([replace(labelled, labels={"stable": 2})])
+    assert placed == []
+    setup.aspire("m", *versions)
+    assert setup.manager.wait(lambda _: bool(placed), 10)
+    assert placed == [({"stable": 2}, "START")]
     assert loads(setup) == []
 
 
@@ -314,13 +486,11 @@ def test_a_model_that_is_removed_while_it_is_waited_for_is_told(make: Make) -> N
     assert gate.entered.wait(10)
     setup.configure()
     setup.manager.aspire("m", ())
-    gate.opened.set()
     setup.core.wait_told("m", 1, "NOT_FOUND")
+    gate.opened.set()
 
 
 def test_a_file_that_was_mended_is_tried_by_the_next_request(make: Make) -> None:
-    from servable.sources import AspiredVersion
-
     setup = make("m")
     setup.core.on_load = fail_on(("m", 1))
     setup.aspire("m", 1)

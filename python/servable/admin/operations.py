@@ -280,7 +280,9 @@ class Management:
         def kept(traffic: Traffic | None) -> Traffic:
             if traffic is None:
                 said = f"The traffic of model {name} is not spread"
-                raise StatusError("FAILED_PRECONDITION", said, "PUT its rules first")
+                raise StatusError(
+                    "FAILED_PRECONDITION", said, "spread it first: servable traffic set, or PUT its rules"
+                )
             return traffic
 
         return self._spread(name, kept)

@@ -123,6 +123,14 @@ def _only_model_of(folder: str) -> str:
 def folder_of_models(text: str) -> str:
     """Returns the folder of ``--models_dir``, an absolute path or a URI. Raises ``UsageError``."""
     if is_remote(text):
+        scheme, _, rest = text.partition("://")
+        if scheme in ("http", "https"):
+            raise UsageError(
+                f"--models_dir expects a folder or a bucket, got {text}: a web server does not tell what it "
+                "has; name its archives one by one, as PATHs or in --model_config_file"
+            )
+        if not rest.strip("/"):
+            raise UsageError(f"--models_dir expects a bucket, such as s3://bucket/models, got {text}")
         return text.rstrip("/")
     path = os.path.abspath(os.path.expanduser(local_path(text)))
     if not os.path.isdir(path):

@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 
 from servable.config.values import ModelConfig, Specific
+from servable.embedded import moving
+from servable.embedded.running import ANSWERS
 from servable.errors import StatusError, status_error
 from servable.lifecycle.availability import Availability
 from servable.serving.server import Server
@@ -47,13 +49,18 @@ def unload(server: Server, name: str, seconds: float) -> bool:
 def apply(server: Server, models: Sequence[ModelConfig], seconds: float) -> None:
     """Serves exactly these models from now on; returns once they are available, and the others unloaded.
 
-    Of a model that is served already, the versions that were stay until the new ones are there. Raises
+    Of a model that is served already, the versions that were stay until the new ones are there. Where its
+    path is another one, what is there is loaded, also under the number of a version that was served. Raises
     ``StatusError`` for what is refused, with nothing changed, and for a model that does not become available,
     which is tried again as any other.
     """
     manager, until = server.manager, time.monotonic() + seconds
-    gone = {model.name for model in manager.configured()} - {model.name for model in models}
+    before = {model.name: model.base_path for model in manager.configured()}
+    gone = before.keys() - {model.name for model in models}
     manager.change(lambda _: tuple(models), allow_unavailable_labels=True)
+    for model in models:
+        if before.get(model.name, model.base_path) != model.base_path:
+            moving.follow(server, model, until)
     _wait(server, models, until)
     for name in gone:
         manager.wait_for_withdrawal(name, max(0.0, until - time.monotonic()))
@@ -67,7 +74,7 @@ def _wait(server: Server, models: Sequence[ModelConfig], until: float) -> None:
     )
     for model in models:
         failed = manager.errors().get(model.name)
-        if manager.availability().get(model.name) is Availability.AVAILABLE:
+        if manager.availability().get(model.name) in ANSWERS:
             continue
         if failed is not None:
             number, error = failed
@@ -85,7 +92,7 @@ def _wait_for_versions(server: Server, model: ModelConfig, until: float) -> None
     if not isinstance(model.policy, Specific):
         return
     for version in model.policy.versions:
-        while (model.name, version) not in _available(server):
+        while not server.manager.is_available(model.name, version):
             failure = server.manager.failure(model.name, version)
             if failure is not None:
                 _, error = failure
@@ -95,10 +102,6 @@ def _wait_for_versions(server: Server, model: ModelConfig, until: float) -> None
             if time.monotonic() > until:
                 raise _late(model.name, f"version {version} is not available")
             time.sleep(_GLANCE_SECONDS)
-
-
-def _available(server: Server) -> set[tuple[str, int]]:
-    return {(name, version) for name, version, state, *_ in server.core.states() if state == "AVAILABLE"}
 
 
 def _late(name: str, why: str) -> StatusError:

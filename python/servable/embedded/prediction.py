@@ -6,7 +6,8 @@ to numpy; only small ones are copied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ SMALL_BYTES = 16 << 10
 """Largest array that is copied: that is cheaper than to lend it."""
 MOST_WAYS = 256
 
+Awaken = Callable[[str, "int | None", "str | None", "float | None"], None]
+"""Has a version loaded that is loaded on demand: model, version, label, seconds. Raises ``StatusError``."""
+
 Answer = Any
 """A dict of arrays by output for a mapping of inputs, one array for a value without a name."""
 
@@ -45,10 +49,14 @@ class _Way:
 
 
 class Asking:
-    """Asks one core; knows the signatures of the versions that were asked. Thread-safe."""
+    """Asks one core; knows the signatures of the versions that were asked. Thread-safe.
 
-    def __init__(self, core: _core.Server) -> None:
+    awaken: where models are loaded on demand.
+    """
+
+    def __init__(self, core: _core.Server, awaken: Awaken | None = None) -> None:
         self._core = core
+        self._awaken = awaken
         self._known: dict[tuple[str, int], Metadata] = {}
         self._ways: dict[tuple[object, ...], _Way] = {}
 
@@ -68,6 +76,8 @@ class Asking:
         is_bare = not isinstance(inputs, Mapping)
         key = (*asked, is_bare, outputs if outputs is None or isinstance(outputs, str) else tuple(outputs))
         try:
+            if self._awaken is not None:
+                timeout = self._awake(model, number, label, timeout)
             way = self._ways.get(key)
             if way is not None and self._core.find(model, number, label) == way.version:
                 sent = _at_once(inputs, way.inputs)
@@ -81,6 +91,21 @@ class Asking:
             return self._converted(given, key, timeout)
         except CoreError as error:
             raise status_error(error.code, error.message) from None
+
+    def _awake(
+        self, model: str, version: int | None, label: str | None, timeout: float | None
+    ) -> float | None:
+        """Waits until a version is loaded, with its signatures; returns what is left of ``timeout``."""
+        assert self._awaken is not None
+        until = None if timeout is None else time.monotonic() + timeout
+        try:
+            self._core.find(model, version, label)
+        except CoreError:
+            try:
+                self._awaken(model, version, label, timeout)
+            except StatusError as error:
+                raise status_error(error.code, error.message, error.hint) from None
+        return None if until is None else max(0.0, until - time.monotonic())
 
     def _has_changed(self, place: tuple[str, int]) -> bool:
         """Returns whether a version's signatures are not those that were known; they are from now on."""

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 64
 """Most calls of ``apredict`` that are under way at once; each takes a thread, which waits."""
-_SETTLED = {Availability.AVAILABLE, Availability.FAILED, Availability.FAILING, Availability.MISSING}
+ANSWERS = {Availability.AVAILABLE, Availability.ON_DEMAND}
+"""How a model is whose requests are answered, though the first may have to wait for its load."""
+_SETTLED = ANSWERS | {Availability.FAILED, Availability.FAILING, Availability.MISSING}
 
 _T = TypeVar("_T")
 
@@ -43,7 +45,6 @@ class Running:
 
     def __init__(self, server: InnerServer, folder: ExportFolder, since: str) -> None:
         self.core = cast("_core.Server", server.core)
-        self.names = tuple(model.name for model in server.config.models)
         self.addresses = server.addresses
         self.scheme = "https" if server.config.core.tls_files else "http"
         self.process = os.getpid()
@@ -152,6 +153,8 @@ class Beside(Generic[_T]):
 def begin(what: object, name: str, flags: Mapping[str, Flag]) -> Running:
     """Starts a server, and returns it once every model is available and the ports are open.
 
+    One that is loaded on demand is available before it is loaded.
+
     Raises ``StatusError`` if a model is not, ``UsageError`` for flags that are wrong, and
     ``TensorFlowNotFoundError``; nothing is left of it then.
     """
@@ -184,7 +187,7 @@ def _start(server: InnerServer) -> None:
         server.manager.wait(lambda now: all(one in _SETTLED for one in now.values()))
     errors = server.manager.errors()
     for model in server.config.models:
-        if server.manager.availability().get(model.name) is not Availability.AVAILABLE:
+        if server.manager.availability().get(model.name) not in ANSWERS:
             raise _unavailable(model, errors.get(model.name))
 
 

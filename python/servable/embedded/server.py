@@ -313,16 +313,20 @@ def _asking(running: Running) -> Any:
     except ImportError as error:
         why = str(error).partition(":")[0]
         raise MissingPackageError(f"predict needs numpy ({why}): pip install numpy") from None
-    running.asking = Asking(running.core)
+    is_lazy = running.server.config.lifecycle.lazy_load
+    running.asking = Asking(running.core, running.server.manager.awaken if is_lazy else None)
     return running.asking
 
 
 def _only(running: Running) -> str:
-    """Returns the name of the only model. Raises ``InvalidArgumentError`` if there are several."""
-    if len(running.names) != 1:
-        listed = ", ".join(running.names[:8])
-        raise invalid_argument("there are several models, and none is named", f"give model=, one of {listed}")
-    return running.names[0]
+    """Returns the name of the only model now. Raises ``InvalidArgumentError`` if there is not one."""
+    models = running.server.manager.configured()
+    if len(models) == 1:
+        return models[0].name
+    if not models:
+        raise invalid_argument("there is no model: load() one")
+    listed = ", ".join(model.name for model in models[:8])
+    raise invalid_argument("there are several models, and none is named", f"give model=, one of {listed}")
 
 
 def _reachable(address: str) -> str:

@@ -41,7 +41,8 @@ class Condition:
     waits for one. reload_tries, reload_at: likewise, of the reloads of one that serves. error: of the last
     load, until one succeeds. reloading: a load was requested and the requester may be waiting. loading_since:
     start of the current load. reports: number of warnings that it takes long. on_demand: it is loaded once
-    somebody asks for it, and tried again by the next one who asks.
+    somebody asks for it, and tried again by the next one who asks. loaded_from: path of what is loaded, which
+    ``place`` may have left. reload_error: of the last reload, if it failed.
     """
 
     place: AspiredVersion
@@ -57,6 +58,8 @@ class Condition:
     loading_since: float | None = None
     reports: int = 0
     on_demand: bool = False
+    loaded_from: str = ""
+    reload_error: StatusError | None = None
 
     # ---- derived
 
@@ -198,7 +201,8 @@ class Condition:
     def loaded(self) -> Condition:
         """It serves, and everybody has been told."""
         self._check("loaded", self.state is State.LOADING and self.stage is Stage.RETURNED)
-        return replace(self, state=State.AVAILABLE, error=None, reloading=False, stage=Stage.NONE)
+        now = replace(self, state=State.AVAILABLE, loaded_from=self.place.path)
+        return replace(now, error=None, reloading=False, stage=Stage.NONE)
 
     def load_failed(self, error: StatusError, retry_at: float | None) -> Condition:
         """Its load failed, and is retried at ``retry_at``; None: never."""
@@ -222,8 +226,8 @@ class Condition:
         """It is to be loaded anew: while serving, or, if it failed, starting with the first try."""
         self._check("reload_queued", self.may_reload)
         if self.state is State.AVAILABLE:
-            tries = self.reload_tries + 1
-            return replace(self, reloading=True, stage=Stage.QUEUED, reload_tries=tries, reload_at=None)
+            again = replace(self, reload_tries=self.reload_tries + 1, reload_at=None, reload_error=None)
+            return replace(again, reloading=True, stage=Stage.QUEUED)
         return replace(self, state=State.LOADING, tries=0, retry_at=None, reloading=True, stage=Stage.QUEUED)
 
     def retries_renewed(self) -> Condition:
@@ -232,16 +236,23 @@ class Condition:
         self._check("retries_renewed", failed_before and self.retry_at is None and not self.reloading)
         return replace(self, tries=0)
 
-    def reload_ended(self, again_at: float | None = None) -> Condition:
+    def reload_ended(
+        self, again_at: float | None = None, loaded_from: str = "", error: StatusError | None = None
+    ) -> Condition:
         """The reload of a loaded version is over, successful or not, and announced; or it never began.
 
-        again_at: when it is tried again, if it failed; None: never.
+        again_at: when it is tried again, if it failed, by this ``error``; None: never. loaded_from: the path
+        of what is loaded now, if it did not.
         """
         loaded_before = self.state in (State.AVAILABLE, State.UNLOADING, State.END)
         self._check("reload_ended", loaded_before and self.stage in (Stage.QUEUED, Stage.RETURNED))
         again_at = again_at if self.state is State.AVAILABLE else None
         tries = 0 if again_at is None else self.reload_tries
-        return replace(self, reloading=False, stage=Stage.NONE, reload_tries=tries, reload_at=again_at)
+        loaded_from = loaded_from or self.loaded_from
+        now = replace(
+            self, reload_tries=tries, reload_at=again_at, loaded_from=loaded_from, reload_error=error
+        )
+        return replace(now, reloading=False, stage=Stage.NONE)
 
     # ---- the unload
 

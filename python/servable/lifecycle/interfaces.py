@@ -145,11 +145,18 @@ class Turn(NamedTuple):
     took: Callable[[int | None], None]
 
 
+class NoRoomError(StatusError):
+    """There is no room in memory for a load. That may pass, and says nothing of the model."""
+
+
 class Room(Protocol):
     """Makes room in memory for loads; see ``memory_budget.py``."""
 
     def turn(self, load: VersionLoad, path: str) -> AbstractContextManager[Turn]:
-        """Waits until there is room for a load from ``path``, and surrounds it. Raises ``StatusError``."""
+        """Waits until there is room for a load from ``path``, and surrounds it.
+
+        Raises ``StatusError``: a ``NoRoomError`` where there is none.
+        """
 
     def freed(self, name: str, version: int) -> None:
         """A version was unloaded."""

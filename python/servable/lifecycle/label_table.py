@@ -36,6 +36,10 @@ class LabelTable:
         if config is not None and config.labels != self._in_force.get(name):
             self._place(config)
 
+    def version(self, name: str, label: str) -> int | None:
+        """Returns the version that a model's label is on, None if there is no such label."""
+        return self._in_force.get(name, {}).get(label)
+
     def _place(self, model: ModelConfig) -> None:
         """Sets the labels of a configured model to those in force now; see ``labels.py``."""
         known = self._models.by_name.get(model.name)

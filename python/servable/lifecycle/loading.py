@@ -6,7 +6,7 @@ A failed load releases its thread while it waits for its next try, so that a bad
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -157,8 +157,8 @@ class Loader:
     def _load(self, model: Model, version: Version) -> None:
         """Tries once to load one version."""
         with self._changed:
-            condition = version.condition
-            if not model.wants(condition.place.version) or self._models.stopping:
+            condition, number = version.condition, version.condition.place.version
+            if not (model.wants(number) or model.awaits(number)) or self._models.stopping:
                 self._give_up(model, version, condition.withdrawal)
                 return
             begun = self._begin(model, version)
@@ -183,17 +183,21 @@ class Loader:
             begins = condition.may_begin_reload and not self._models.stopping
             if begins:
                 condition = self._begin(model, version)
-        pause = None
+        pause: float | None = None
+        failure: StatusError | None = None
+        loaded_from = ""
         try:
             if begins:
                 report = self._load_in_core(model, version, condition, False)
+                loaded_from = condition.place.path
                 with _logged("notifying of", model, version):
                     self._listener.loaded(model.name, condition.place, report)
         except StatusError as error:
-            pause = self._pause_before_reload(condition, error)
+            pause, failure = self._pause_before_reload(condition, error), error
             with _logged("notifying of", model, version):
                 self._listener.failed(model.name, condition.place, error, pause)
-        self._reload_ended(model, version, pause)
+        again_at = None if pause is None else self._models.clock() + pause
+        self._reload_ended(model, version, lambda now: now.reload_ended(again_at, loaded_from, failure))
 
     def _pause_before_reload(self, begun: Condition, error: StatusError) -> float | None:
         """Returns the seconds until a failed reload is tried again; None if it is not.
@@ -204,12 +208,11 @@ class Loader:
         is_last = begun.reload_tries > self._options.retries or error.message in self._options.final_errors
         return self._options.retry_seconds if begun.place.reloads and not is_last else None
 
-    def _reload_ended(self, model: Model, version: Version, pause: float | None) -> None:
+    def _reload_ended(self, model: Model, version: Version, ended: Callable[[Condition], Condition]) -> None:
         """Ends a reload, after everybody has been told. A pending unload goes ahead now."""
         with self._changed:
             waited = version.condition.unload_waits
-            again_at = None if pause is None else self._models.clock() + pause
-            version.condition = version.condition.reload_ended(again_at)
+            version.condition = ended(version.condition)
             if waited:
                 self.submit_unload(model, version)
             self._models.touch(model.name)

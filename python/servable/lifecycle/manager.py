@@ -20,6 +20,7 @@ from servable.config.values import LifecycleOptions, LoadOptions, ModelConfig, c
 from servable.errors import StatusError
 from servable.lifecycle import labels
 from servable.lifecycle.availability import Availability
+from servable.lifecycle.condition import Condition
 from servable.lifecycle.interfaces import CancellableCore, Listener
 from servable.lifecycle.label_table import LabelTable
 from servable.lifecycle.loading import Loader
@@ -145,7 +146,7 @@ class Manager:
             self._allowed.check(models, self._configured, way)
             self._logging.check(models, self._configured, way)
             if self._applied and way is not Way.START:
-                labels.check(models, self._configured, allow_unavailable_labels, way, self._is_available)
+                labels.check(models, self._configured, allow_unavailable_labels, way, self.is_available)
             self._applied = True
             for warning in self._logging.warnings(models):
                 _log.warning("%s", warning)
@@ -158,7 +159,8 @@ class Manager:
                 for model in models:
                     known = self._models.known(model.name)
                     # A finding that nothing is there holds only for the place searched.
-                    known.missing &= before.get(model.name) == (model.base_path, model.policy)
+                    is_same = before.get(model.name) == (model.base_path, model.policy)
+                    known.missing, known.unreadable = known.missing and is_same, known.unreadable and is_same
                     self._availability[model.name] = known.availability()
                 for name in gone:
                     del self._availability[name]
@@ -170,15 +172,16 @@ class Manager:
             self._core.set_payload_logs(self._logging.logs(models))
             self._source.watch(models)
 
-    def _is_available(self, name: str, version: int) -> bool:
+    def is_available(self, name: str, version: int) -> bool:
+        """True if a version answers, and is not about to be replaced; it may have to be loaded for that."""
         with self._changed:
             known = self._models.by_name.get(name)
             return known is not None and known.stays(version)
 
     def configured(self) -> tuple[ModelConfig, ...]:
         """Returns the models followed now."""
-        with self._changed:
-            return self._configured
+        # No lock, as the tuple is only replaced: every question to an embedded server may ask.
+        return self._configured
 
     def reload(self, name: str, timeout: float, gives_up: GivesUp = _never) -> bool:
         """Reloads the serving versions of ``name`` from their files, and retries failed versions.
@@ -218,9 +221,38 @@ class Manager:
             if model is not None and self._demand is not None:
                 self._demand.hint(model, self._reconciler)
 
+    def awaken(self, name: str, version: int | None, label: str | None, timeout: float | None) -> None:
+        """Has the version loaded that a question of this process is for, as a request would; waits for that.
+
+        version: None for that of the ``label``, without one for the latest. Does nothing where no load would
+        be waited for. Raises ``StatusError`` if that fails, or takes longer than ``timeout`` seconds.
+        """
+        with self._changed:
+            model = self._models.by_name.get(name)
+            if label is not None:
+                version = self._labels.version(name, label)
+            if model is None or self._demand is None or (label is not None and version is None):
+                return
+            number = self._demand.awaken(model, version, self._reconciler)
+            if number is None:
+                return
+            settled = self._changed.wait_for(
+                lambda: self._models.stopping or number not in model.demanded, timeout
+            )
+            if self._models.stopping:
+                raise StatusError("UNAVAILABLE", "The server is stopping")
+            if not settled:
+                raise StatusError("DEADLINE_EXCEEDED", "Deadline Exceeded")
+            self._demand.check(model, number)
+
+    def stays_loaded(self, name: str) -> bool:
+        """True if a model makes no room for others, as it is loaded from the beginning and stays."""
+        with self._changed:
+            return name in self._availability and not self._puts_off(name)
+
     def rest(self, name: str, version: int) -> bool:
-        """Unloads a version to make room for others, unless it is pinned, or somebody waits for it or holds
-        it.
+        """Unloads a version to make room for others, unless it is pinned, is the last one before a version
+        that replaces it is there, or somebody waits for it or holds it.
 
         The next request has it loaded again. Returns whether it is being unloaded.
         """
@@ -228,6 +260,9 @@ class Manager:
             model = self._models.by_name.get(name)
             known = model.versions.get(version) if model is not None else None
             if model is None or known is None or self._demand is None or version in model.demanded:
+                return False
+            if not model.wants(version):
+                # Nothing would have it loaded again. The policy unloads it once it is replaced.
                 return False
             rests = self._puts_off(name) and self._reconciler.rest(model, known)
             if rests:
@@ -244,14 +279,14 @@ class Manager:
         """See ``Receiver``."""
         with self._changed:
             known = self._models.known(model)
-            known.wanted, known.missing = versions, not versions
+            known.wanted, known.missing, known.unreadable = versions, not versions, False
             self._models.touch(model)
 
     def missing(self, model: str) -> None:
         """See ``Receiver``."""
         with self._changed:
             known = self._models.known(model)
-            known.missing = not known.wanted
+            known.missing, known.unreadable = not known.wanted, True
             self._models.touch(model)
 
     # ---- queries and waiting
@@ -271,6 +306,24 @@ class Manager:
                     if error is not None:
                         failed[model.name] = (number, error)
             return failed
+
+    def announced(self, name: str) -> tuple[AspiredVersion, ...] | None:
+        """Returns the versions that are wanted of a model; None if nothing was said of its present place yet.
+
+        There are none where that cannot be read, whatever still serves. Just after a change of the place, it
+        may be the announcement for the former one.
+        """
+        with self._changed:
+            model = self._models.by_name.get(name)
+            if model is None:
+                return None
+            return () if model.unreadable or model.missing else model.wanted or None
+
+    def conditions(self, name: str) -> dict[int, Condition]:
+        """Returns the present conditions of a model's versions."""
+        with self._changed:
+            model = self._models.by_name.get(name)
+            return {} if model is None else model.conditions()
 
     def failure(self, name: str, version: int) -> tuple[str, StatusError] | None:
         """Returns from where the last load of a version was tried, and why it failed; None if it did not."""
@@ -451,11 +504,13 @@ class Manager:
         if model is None:
             return
         try:
-            # Before anything is unloaded: a label leaves a version before the version goes.
+            self._reconciler.announce(model)
+            # In between: a label moves to a version that is there, and leaves one before that goes; and who
+            # waited for one gets it.
             self._labels.follow(name)
-            self._reconciler.reconcile(model)
             if model.demanded and self._demand is not None:
                 self._demand.settle(model)
+            self._reconciler.reconcile(model)
         except Exception:
             # A defect in one model must not end the serving of all others.
             _log.exception("following %s failed", name)

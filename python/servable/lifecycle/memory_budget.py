@@ -1,24 +1,25 @@
 """Keeps loaded versions within a budget of memory: makes room before a load, and counts what it took.
 
 The core measures a load by what is allocated before and after it, which tells something only of loads one
-after another; so they have turns here. Before a version's first load its size is not known: room is made for
-the bytes of its files, and what was measured counts from then on. So does the first load of an engine, which
-also starts what all models share. What a version takes later, when its runs move to another engine, the core
-measures as well: it counts as soon as it is known (``follow``). Which versions leave is decided by
-``residency.py``.
+after another; so they have turns here. Before a version's first load its size is not known: room is made
+for the bytes of its files, and what was measured counts from then on. So does the first load of an engine,
+which also starts what all models share. A load counts what it will most likely take until it ends. What a
+version takes later, when its runs move to another engine, the core measures as well: it counts as soon as
+it is known (``follow``). Which versions leave is decided by ``residency.py``.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from servable.engines.formats import format_of, model_bytes
+from servable.engines.formats import fingerprint, format_of, model_bytes
 from servable.errors import StatusError
-from servable.lifecycle.interfaces import DemandCore, Turn
+from servable.lifecycle.interfaces import DemandCore, NoRoomError, Turn
 from servable.lifecycle.residency import Residency, Resident
 from servable.sizes import size_text
 from servable.sources import VersionLoad
@@ -31,10 +32,16 @@ GLANCE_SECONDS = 0.05
 """Between two looks at whether requests hold them still."""
 LEAST_BYTES = 1 << 16
 """What any version counts at least."""
+MUCH_BYTES = 1 << 20
+"""By how much a version has to grow until the log tells of it."""
 LOOK_SECONDS = 1.0
 """Between two looks at what versions have taken since their loads."""
 PATIENCE = 30.0
 """Seconds after which a load that hangs gives its turn to the next one, which is not measured then."""
+
+_TOO_LARGE = "It takes {} bytes of memory, and --memory_budget allows {} for all models"
+"""What the core says, too, of a load that it measures."""
+_FOUND_TOO_LARGE = re.compile(r"It takes (\d+) bytes of memory, and --memory_budget allows ")
 
 _Key = tuple[str, int]
 Rest = Callable[[str, int], bool]
@@ -43,11 +50,15 @@ Rest = Callable[[str, int], bool]
 
 @dataclass
 class _Taken:
-    """What a version took when it was last loaded from ``path``, in bytes: its load, and what followed."""
+    """What a version took when it was last loaded from ``path``, in bytes: its load, and what followed.
+
+    files: their fingerprint, of one that is too large.
+    """
 
     path: str
     size: int
     grown: int = 0
+    files: str = ""
 
     @property
     def together(self) -> int:
@@ -57,14 +68,22 @@ class _Taken:
 class MemoryBudget:
     """A ``Room`` of ``budget`` bytes. Thread-safe.
 
-    rest: unloads a version of a model that may leave; must not be called with ``_changed`` held. clock: in
-    seconds.
+    rest: unloads a version of a model that may leave. stays: whether a model never leaves, as it is pinned.
+    Neither must be called with ``_changed`` held. clock: in seconds.
     """
 
-    def __init__(self, core: DemandCore, budget: int, rest: Rest, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        core: DemandCore,
+        budget: int,
+        rest: Rest,
+        clock: Callable[[], float],
+        stays: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._core = core
         self._budget = budget
         self._rest = rest
+        self._stays = stays
         self._clock = clock
         self._turns = threading.Lock()
         # Engines that have loaded something: what the first load took is also what all others share.
@@ -74,6 +93,8 @@ class MemoryBudget:
         # What loaded versions take, and those that are being unloaded; what was measured, also of others.
         self._held: dict[_Key, _Taken] = {}
         self._leaving: set[_Key] = set()
+        # What loads that are under way will most likely take.
+        self._loading: dict[VersionLoad, int] = {}
         self._measured: dict[_Key, _Taken] = {}
         # Uses of each loaded version that are counted already, and how long ago the last one was.
         self._counted: dict[_Key, int] = {}
@@ -110,7 +131,13 @@ class MemoryBudget:
             )
             self._started.add(engine)
             self._make_room(key, 0, None)
+        except Exception as error:
+            self._learn(load, error)
+            raise
         finally:
+            with self._changed:
+                self._loading.pop(load, None)
+                self._changed.notify_all()
             if is_mine:
                 self._turns.release()
 
@@ -145,23 +172,33 @@ class MemoryBudget:
         """Returns what a load will most likely take: what it took before, or what its files take."""
         with self._changed:
             known = self._measured.get((load.model, load.version))
+        most = max(LEAST_BYTES, self._budget - sum(self._pinned().values()))
+        if known is not None and known.size > self._budget and known.files != fingerprint(load.path):
+            known = None
         if known is None or known.path != load.path:
             # That is a guess, and none refuses a model.
-            return min(max(model_bytes(path), LEAST_BYTES), self._budget)
+            return min(max(model_bytes(path), LEAST_BYTES), most)
         if known.size > self._budget:
-            raise StatusError(
-                "RESOURCE_EXHAUSTED",
-                f"It takes {known.size} bytes of memory, and --memory_budget allows {self._budget} for all "
-                "models",
-            )
+            raise StatusError("RESOURCE_EXHAUSTED", _TOO_LARGE.format(known.size, self._budget))
         # What it will take in another engine refuses none, either: it serves without.
-        return min(known.together, self._budget)
+        return max(known.size, min(known.together, most))
+
+    def _learn(self, load: VersionLoad, error: Exception) -> None:
+        """Remembers what a version takes that the core has found too large: it is not loaded again."""
+        found = _FOUND_TOO_LARGE.match(getattr(error, "message", ""))
+        if found is not None:
+            taken = _Taken(load.path, int(found[1]), files=fingerprint(load.path))
+            with self._changed:
+                self._measured[load.model, load.version] = taken
 
     def _has_taken(self, load: VersionLoad, expected: int, taken: int | None) -> None:
         key = load.model, load.version
         held = _Taken(load.path, expected if taken is None else max(taken, LEAST_BYTES))
+        if held.size > self._budget:
+            held.files = fingerprint(load.path)
         with self._changed:
-            # While a version is replaced by its new load, only the latter counts.
+            self._loading.pop(load, None)
+            # Once a version is replaced by its new load, only the latter counts.
             self._held[key] = held
             if taken is not None:
                 self._measured[key] = held
@@ -182,38 +219,57 @@ class MemoryBudget:
                 said,
             )
         else:
-            _log.info("%s version %d takes %s since its runs moved to another engine", *key, said)
+            # Where the runs stay, what is left of trying is little.
+            level = logging.INFO if abs(grown) >= MUCH_BYTES else logging.DEBUG
+            _log.log(level, "%s version %d takes %s since its runs moved to another engine", *key, said)
 
     # ---- making room
 
     def _make_room(self, key: _Key | None, needed: int, load: VersionLoad | None) -> None:
-        """Has versions leave until ``needed`` more bytes fit, but never ``key``.
+        """Has versions leave until ``needed`` more bytes fit, but never ``key``; they are the ``load``'s.
 
+        None leaves while what is pinned, is being loaded or has just refused to leave takes too much of them.
         Without a ``load`` that waits for it, only what can leave at once.
         """
         deadline = self._clock() + ROOM_SECONDS
         self._count_uses(key if load is not None else None)
-        refused = self._stays(key)
+        if load is not None and (pinned := sum(self._pinned().values())) + needed > self._budget:
+            raise self._no_room(needed, f"models that are pinned take {pinned}")
+        refused = self._refused(key)
         while True:
             if load is not None:
                 load.check()
-            victim = self._victim(needed, refused)
+            victim = self._victim(needed, refused) if load is None or self._may_fit(needed, refused) else None
             if victim is not None:
                 self._let_go(victim, refused)
                 continue
-            if load is None or self._wait_for_room(needed):
+            if load is None or self._reserved(load, needed):
                 return
             if self._clock() >= deadline:
-                raise self._no_room(needed)
+                why = "models that are pinned, are being loaded or replaced, or have requests in flight, take"
+                raise self._no_room(needed, f"{why} {self._taken()}")
             # Requests may have let go of them meanwhile.
-            refused = self._stays(key)
+            refused = self._refused(key)
 
-    def _stays(self, key: _Key | None) -> set[_Key]:
-        """Returns what does not leave for ``key``; for none, what would be too large again later."""
-        if key is not None:
-            return {key}
+    def _pinned(self) -> dict[_Key, int]:
+        """Returns what each version takes that never leaves."""
         with self._changed:
-            return {one for one, held in self._held.items() if held.together > self._budget}
+            held = {key: held.together for key, held in self._held.items()}
+        return {key: size for key, size in held.items() if self._stays(key[0])}
+
+    def _refused(self, key: _Key | None) -> set[_Key]:
+        """Returns what does not leave for ``key``; for none, what would be too large when it comes back."""
+        pinned = set(self._pinned())
+        if key is not None:
+            return pinned | {key}
+        with self._changed:
+            return pinned | {one for one, held in self._held.items() if held.together > self._budget}
+
+    def _may_fit(self, needed: int, refused: set[_Key]) -> bool:
+        """True if ``needed`` more bytes fit once all that may leave has left."""
+        with self._changed:
+            stays = sum(held.together for key, held in self._held.items() if key in refused)
+            return stays + sum(self._loading.values()) + needed <= self._budget
 
     def _count_uses(self, asked: _Key | None) -> None:
         """Tells the decision how often versions were used since the last time; ``asked`` once more."""
@@ -237,6 +293,7 @@ class MemoryBudget:
                 for key, held in self._held.items()
                 if key not in self._leaving
             }
+            needed += sum(self._loading.values())
             return self._residency.leaves(residents, needed, self._clock(), lambda one: one not in refused)
 
     def _let_go(self, victim: _Key, refused: set[_Key]) -> None:
@@ -247,20 +304,19 @@ class MemoryBudget:
             with self._changed:
                 self._leaving.discard(victim)
 
-    def _wait_for_room(self, needed: int) -> bool:
-        """Waits a moment for versions that leave; returns whether ``needed`` bytes fit."""
-
-        def fits() -> bool:
-            return self._total() + needed <= self._budget
-
+    def _taken(self) -> int:
+        """Returns what all loaded versions count, and those that are being loaded."""
         with self._changed:
-            return self._changed.wait_for(fits, GLANCE_SECONDS)
+            return self._total() + sum(self._loading.values())
 
-    def _no_room(self, needed: int) -> StatusError:
+    def _reserved(self, load: VersionLoad, needed: int) -> bool:
+        """Waits a moment for versions that leave; returns whether ``needed`` bytes are the load's now."""
         with self._changed:
-            total = self._total()
-        return StatusError(
-            "RESOURCE_EXHAUSTED",
-            f"There is no room for {needed} bytes in --memory_budget={self._budget}: models that are pinned, "
-            f"or have requests in flight, take {total}",
-        )
+            fits = self._changed.wait_for(lambda: self._taken() + needed <= self._budget, GLANCE_SECONDS)
+            if fits:
+                self._loading[load] = needed
+            return fits
+
+    def _no_room(self, needed: int, why: str) -> NoRoomError:
+        said = f"There is no room for {needed} bytes in --memory_budget={self._budget}: {why}"
+        return NoRoomError("RESOURCE_EXHAUSTED", said)

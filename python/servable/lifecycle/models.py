@@ -26,13 +26,15 @@ class Version:
 class Model:
     """One model.
 
-    wanted: the last announcement; None before the first. demanded: versions that somebody waits for.
+    wanted: the last announcement; None before the first. missing: nothing was found where the model is now;
+    unreadable: nor could that be read. demanded: versions that somebody waits for.
     failures: of versions that are loaded on demand: how many in a row, and when requests try again.
     """
 
     name: str
     wanted: tuple[AspiredVersion, ...] | None = None
     missing: bool = False
+    unreadable: bool = False
     versions: dict[int, Version] = field(default_factory=dict)
     demanded: set[int] = field(default_factory=set)
     failures: dict[int, tuple[int, float]] = field(default_factory=dict)
@@ -46,6 +48,11 @@ class Model:
         condition = self.versions[version].condition
         is_new = condition.on_demand and condition.state is State.START
         return is_new and version not in self.demanded
+
+    def awaits(self, version: int) -> bool:
+        """True if somebody waits for this version, and none that is wanted serves in its place."""
+        serving = [number for number, one in self.versions.items() if one.condition.state is State.AVAILABLE]
+        return version in self.demanded and bool(self.wanted) and not any(map(self.wants, serving))
 
     def sleeping(self) -> list[int]:
         """Returns the versions that a request would have loaded, ascending; with those whose load failed."""

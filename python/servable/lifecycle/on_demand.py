@@ -2,9 +2,10 @@
 it.
 
 A version that is put off stays at START until somebody asks for it: a request, or a hint (``prefetch``). Then
-it is *demanded*, and the reconciler lets the policy load it. The loop calls ``settle`` after it has followed
+it is *demanded*, and the reconciler lets the policy load it. The loop calls ``settle`` whenever it follows
 a model: those who wait learn of the outcome. A load that fails is tried again by the next request after a
-pause, which doubles with each failure in a row; until then the core answers with the error by itself.
+pause, which doubles with each failure in a row; until then the core answers with the error by itself. Where
+there was no room in memory, the pause stays the same.
 
 Requests are taken over only as fast as loads have threads, so that the core still knows which of them wait.
 """
@@ -12,11 +13,12 @@ Requests are taken over only as fast as loads have threads, so that the core sti
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Collection
 
 from servable.errors import StatusError
-from servable.lifecycle.interfaces import DemandCore
+from servable.lifecycle.interfaces import DemandCore, NoRoomError
 from servable.lifecycle.models import Model, Models
 from servable.lifecycle.reconciling import Reconciler
 from servable.lifecycle.state import State
@@ -26,6 +28,8 @@ _log = logging.getLogger("servable.manager")
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
 """Seconds after a failed load in which no request tries it again: after the first failure, and at most."""
+NO_ROOM_PAUSE = 10.0
+"""The same where there was no room in memory, for which a load waits as long while no other one begins."""
 
 GLANCE_SECONDS = 1.0
 """Seconds between two looks at whether a load has given up its place, or the server stops."""
@@ -92,24 +96,67 @@ class OnDemand:
         if until <= self._models.clock():
             self.demand(model.name, version, reconciler)
 
+    def awaken(self, model: Model, version: int | None, reconciler: Reconciler) -> int | None:
+        """Has a version loaded, or the latest: the one that a request would wait for, if there is one.
+
+        Returns which; ``check`` tells what became of it, once ``settle`` has. Raises the ``StatusError`` of a
+        load that has just failed.
+        """
+        dormant = {
+            number
+            for number, one in model.versions.items()
+            if one.condition.on_demand and one.condition.state is not State.AVAILABLE
+        }
+        number = max(dormant, default=None) if version is None else version
+        if number is None or number not in dormant:
+            return None
+        if number not in model.demanded:
+            _, until = model.failures.get(number, (0, 0.0))
+            if until > self._models.clock():
+                self.check(model, number)
+            self.demand(model.name, number, reconciler)
+        return number
+
+    def check(self, model: Model, version: int) -> None:
+        """Raises the ``StatusError`` of a version that was asked for and could not be loaded."""
+        known = model.versions.get(version)
+        if known is None:
+            raise _gone(model, version)
+        if known.condition.has_failed and known.condition.error is not None:
+            _, until = model.failures.get(version, (0, 0.0))
+            pause = math.ceil(max(0.0, until - self._models.clock()))
+            raise _failed(model.name, version, known.condition.error, pause)
+
     def settle(self, model: Model) -> None:
         """Tells those who wait for versions of a model what became of them."""
         for version in sorted(model.demanded):
             known = model.versions.get(version)
-            if known is None or not known.condition.aspired:
-                self._fail(model, version, _gone(model.name, version), 0.0)
-            elif known.condition.state is State.AVAILABLE:
+            if known is not None and known.condition.state is State.AVAILABLE:
                 model.demanded.discard(version)
                 model.failures.pop(version, None)
                 self._core.demand_loaded(model.name, version)
+            elif known is None or not known.condition.aspired:
+                if known is not None and known.condition.state is State.LOADING and model.awaits(version):
+                    # Another is to replace it, and may take longer to load, or fail.
+                    continue
+                self._fail(model, version, _gone(model, version), 0.0)
             elif known.condition.has_failed and known.condition.error is not None:
-                failures = model.failures.get(version, (0, 0.0))[0] + 1
-                pause = pause_after(failures)
-                model.failures[version] = failures, self._models.clock() + pause
+                pause = self._pause(model, version, known.condition.error)
                 self._fail(model, version, _failed(model.name, version, known.condition.error, pause), pause)
             else:
                 continue
             self._since.pop((model.name, version), None)
+
+    def _pause(self, model: Model, version: int, error: StatusError) -> float:
+        """Counts a failure, and returns the seconds until requests try again."""
+        failures, _ = model.failures.get(version, (0, 0.0))
+        if isinstance(error, NoRoomError):
+            pause = NO_ROOM_PAUSE
+        else:
+            failures += 1
+            pause = pause_after(failures)
+        model.failures[version] = failures, self._models.clock() + pause
+        return pause
 
     def _fail(self, model: Model, version: int, error: StatusError, pause: float) -> None:
         model.demanded.discard(version)
@@ -148,8 +195,11 @@ class OnDemand:
         return sum(since > latest for since in self._since.values()) < self._threads
 
 
-def _gone(name: str, version: int) -> StatusError:
-    return StatusError("NOT_FOUND", f"Servable not found for request: Specific({name}, {version})")
+def _gone(model: Model, version: int) -> StatusError:
+    if model.wanted:
+        # Whoever asked for the latest version finds another one now.
+        return StatusError("UNAVAILABLE", f"Model {model.name} version {version} was replaced: try again")
+    return StatusError("NOT_FOUND", f"Servable not found for request: Specific({model.name}, {version})")
 
 
 def _failed(name: str, version: int, error: StatusError, pause: float) -> StatusError:

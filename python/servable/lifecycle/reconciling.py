@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from servable.lifecycle.condition import Condition
 from servable.lifecycle.interfaces import CancellableCore
@@ -32,9 +32,36 @@ class Reconciler:
         self._loader = loader
         self._puts_off = puts_off
 
+    def announce(self, model: Model) -> None:
+        """Makes known what the last announcement wants; ``reconcile`` follows.
+
+        A version being unloaded that is wanted again counts as wanted, so that the policy keeps the serving
+        ones meanwhile, and becomes new once it is gone.
+        """
+        wanted = {one.version: one for one in model.wanted or ()}
+        next_one = _next_one(model, wanted)
+        for number, version in model.versions.items():
+            version.condition = version.condition.announced(number in wanted)
+        for number, place in wanted.items():
+            known = model.versions.get(number)
+            if known is None or known.condition.may_be_forgotten:
+                put_off = number != next_one and self._puts_off(model.name)
+                self._announce(model, Condition(place), put_off)
+            elif known.condition.place != place:
+                self._follow_files(model, known, place)
+            if number == next_one and model.waits_for_demand(number):
+                self._announce(model, Condition(place), put_off=False)
+
     def reconcile(self, model: Model) -> None:
-        """Takes over the last announcement and starts every action that the policy requests."""
-        self._merge(model)
+        """Ends what is not wanted any more, and starts every action that the policy requests.
+
+        Call ``announce`` before: there is no moment in which a request finds neither the old nor the new.
+        """
+        for number, version in list(model.versions.items()):
+            if not model.wants(number):
+                self._withdraw(model, version)
+                if version.condition.may_be_forgotten:
+                    self._forget(model, version)
         while True:
             versions = [
                 (number, one.condition)
@@ -89,44 +116,23 @@ class Reconciler:
         version.condition = version.condition.reload_queued()
         self._loader.submit_reload(model, version)
 
-    def _merge(self, model: Model) -> None:
-        """Marks the wanted versions.
-
-        A version being unloaded that is wanted again counts as wanted, so that the policy keeps the serving
-        ones meanwhile, and becomes new once it is gone.
-        """
-        wanted = {one.version: one for one in model.wanted or ()}
-        next_one = _successor(model, max(wanted, default=None))
-        for number, version in list(model.versions.items()):
-            version.condition = version.condition.announced(number in wanted)
-            if number not in wanted:
-                self._withdraw(model, version)
-            if version.condition.may_be_forgotten:
-                self._forget(model, version, number in wanted)
-        for number, place in wanted.items():
-            known = model.versions.get(number)
-            if known is None:
-                put_off = number != next_one and self._puts_off(model.name)
-                self._announce(model, Condition(place), put_off)
-            elif known.condition.place != place:
-                self._follow_files(model, known, place)
-
     def _announce(self, model: Model, condition: Condition, put_off: bool) -> None:
         """Announces a new version, or one that is new again and unrelated to the one that failed.
 
         put_off: it is loaded on demand.
         """
         number = condition.place.version
+        known = model.versions.get(number)
         model.versions[number] = Version(condition.put_off() if put_off else condition)
         self._core.announce(model.name, number)
-        if put_off:
-            self._core.set_on_demand(model.name, number, True)
+        if put_off or (known is not None and known.condition.on_demand):
+            self._core.set_on_demand(model.name, number, put_off)
 
-    def _forget(self, model: Model, version: Version, is_wanted: bool) -> None:
-        """Forgets a version at END; one that is wanted is announced again."""
+    def _forget(self, model: Model, version: Version) -> None:
+        """Forgets a version at END that is not wanted."""
         number = version.condition.place.version
         del model.versions[number]
-        if version.condition.on_demand and not is_wanted:
+        if version.condition.on_demand:
             model.failures.pop(number, None)
             self._core.set_on_demand(model.name, number, False)
 
@@ -149,10 +155,10 @@ class Reconciler:
     def _withdraw(self, model: Model, version: Version) -> None:
         """Ends a version that is no longer wanted and not loaded yet, or waits for its next try.
 
-        One that is being loaded ends with that, early if possible.
+        One that is being loaded ends with that, early if possible, and if nobody has to wait for it.
         """
         condition = version.condition
-        if condition.loading_since is not None:
+        if condition.loading_since is not None and not model.awaits(condition.place.version):
             self._core.cancel(model.name, condition.place.version)
         if condition.may_be_withdrawn:
             version.condition = condition.withdrawn()
@@ -160,13 +166,15 @@ class Reconciler:
             self._core.fail(model.name, condition.place.version, error.code, error.message)
 
 
-def _successor(model: Model, latest: int | None) -> int | None:
-    """Returns ``latest``, the highest wanted version, if it is new and follows one that is in use.
+def _next_one(model: Model, wanted: Collection[int]) -> int | None:
+    """Returns the highest of the ``wanted`` versions if it follows ones that are in use: it is not put off.
 
-    It is not put off: whoever asks for the latest version goes on with the former one until it is loaded.
+    A new one does. One that is known does if nothing wanted is in use: what is goes once it serves. Whoever
+    asks for the model goes on with the former one until then.
     """
-    former = max(model.versions, default=None)
-    if latest is None or former is None or latest <= former:
+    loaded = (State.LOADING, State.AVAILABLE)
+    in_use = {number for number, one in model.versions.items() if one.condition.state in loaded}
+    latest = max(wanted, default=None)
+    if not in_use or latest is None or (latest in model.versions and not in_use.isdisjoint(wanted)):
         return None
-    in_use = model.versions[former].condition.state in (State.LOADING, State.AVAILABLE)
-    return latest if in_use else None
+    return latest

@@ -1,74 +1,146 @@
 """Loads the models of a replica when they are asked for, and unloads those that were not for longest.
 
-Ray counts the models and tells its routers which replica has which; the server of the replica has them.
+Ray counts the models and tells its routers which replica has which; the server of the replica has them. Ray
+makes room before it knows what comes of a load: so it is asked only for what is there, and not at once again
+for what has failed. One load or change of the server is under way at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from servable.errors import StatusError, UnavailableError
+from servable.lifecycle.on_demand import pause_after
+from servable.ray.failures import Failures
+from servable.ray.finding import find
 from servable.ray.models import PLACE, SAFE_NAME, Model
 
 if TYPE_CHECKING:
     from servable.embedded import Server
-    from servable.embedded.display import VersionStatus
 
 UNLOAD_SECONDS = 30.0
 """Seconds that the unloading of a model is waited for before the next is loaded."""
+ABSENT_SECONDS = 5.0
+"""Seconds for which a model that was not found is not looked for again."""
+FINDERS = 4
+"""Most models that are looked for at once."""
 
 
 class Loaded:
-    """A model that is loaded. Ray deletes it to have it unloaded, from any thread."""
+    """A model as Ray counts it. Ray deletes it to have it unloaded, in a thread.
 
-    def __init__(self, server: Server, name: str) -> None:
-        self._server = server
-        self._name = name
+    unload: called then, once no request holds it, with itself and the seconds that are left for it.
+    """
+
+    def __init__(self, unload: Callable[[Loaded, float], None]) -> None:
+        self._unload = unload
+        self._holders = 0
+        self._changed = threading.Condition()
         self._is_over = False
+
+    def hold(self) -> None:
+        """Keeps it from being unloaded, until ``release``."""
+        with self._changed:
+            self._holders += 1
+
+    def release(self) -> None:
+        """Ends one ``hold``."""
+        with self._changed:
+            self._holders -= 1
+            self._changed.notify_all()
 
     def __del__(self) -> None:
         # Python calls it a second time, when a model of this name may be loaded again.
-        if not self._is_over:
-            self._is_over = True
-            if self._server.is_running:
-                self._server.unload(self._name, UNLOAD_SECONDS)
+        if self._is_over:
+            return
+        self._is_over = True
+        until = time.monotonic() + UNLOAD_SECONDS
+        with self._changed:
+            self._changed.wait_for(lambda: self._holders == 0, UNLOAD_SECONDS)
+        self._unload(self, max(0.0, until - time.monotonic()))
 
 
 class Multiplexer:
     """Has a model loaded before its request is answered. For one event loop.
 
     models: where they are, by name; or where any is, by ``PLACE`` as the only name. most: as many as are
-    loaded at once.
+    loaded at once. cache: the node's folder of what was fetched.
     """
 
-    def __init__(self, server: Server, models: Mapping[str, Model], most: int) -> None:
+    def __init__(self, server: Server, models: Mapping[str, Model], most: int, cache: str) -> None:
         from ray import serve
 
         async def load(name: str) -> Loaded:
-            await asyncio.to_thread(self._load, name)
-            return Loaded(server, name)
+            loaded = Loaded(partial(self._unload, name))
+            await to_its_end(partial(self._load, name, loaded))
+            return loaded
 
         self._server = server
         self._models = dict(models)
+        self._cache = cache
         self._loaded = serve.multiplexed(load, max_num_models_per_replica=most)
+        # What the server serves, and by which of Ray's objects. Changed by whoever has the lock, in a thread.
+        self._here: dict[str, Loaded] = {}
+        self._changing = threading.Lock()
+        self._turn = asyncio.Lock()
+        self._absent = Failures(lambda _: ABSENT_SECONDS)
+        self._broken = Failures(pause_after)
+        self._finders = ThreadPoolExecutor(FINDERS, thread_name_prefix="servable-find")
 
-    async def ready(self, name: str) -> None:
-        """Returns once a model is loaded that is known. Raises the ``StatusError`` of a load that fails.
+    @asynccontextmanager
+    async def held(self, name: str) -> AsyncIterator[None]:
+        """Is entered once a model is loaded that is known, which is not unloaded before it is left.
 
-        The request has to be begun without waiting for anything else: then the model cannot be unloaded
-        before it has found it.
+        Raises the ``StatusError`` of a model that is not found, or cannot be loaded.
         """
-        if self._place(name) is not None:
-            await self._loaded(name)
+        if self._place(name) is None:
+            yield
+            return
+        loaded = await self._ready(name)
+        try:
+            yield
+        finally:
+            loaded.release()
 
     async def change(self, models: Mapping[str, Model]) -> None:
         """Takes over other places; what is loaded follows them. Raises ``StatusError``."""
-        self._models = dict(models)
-        loaded = [name for name, versions in self._server.models().items() if any(map(_serves, versions))]
-        places = {name: self._place(name) for name in loaded}
-        configs = {name: place.config(name) for name, place in places.items() if place is not None}
-        await asyncio.to_thread(self._server.apply, configs or ())
+        await asyncio.to_thread(self._change, dict(models))
+
+    async def _ready(self, name: str) -> Loaded:
+        """Returns a model that is loaded, and held."""
+        loaded = await self._of_ray(name)
+        # At once: Ray cannot choose it to be unloaded before the event loop has another turn.
+        loaded.hold()
+        try:
+            if self._here.get(name) is not loaded:
+                # Ray has it still, from a time before a change that left it out.
+                await to_its_end(partial(self._load, name, loaded))
+        except BaseException:
+            loaded.release()
+            raise
+        return loaded
+
+    async def _of_ray(self, name: str) -> Loaded:
+        """Has Ray choose one to be unloaded and load this one, if it is not loaded."""
+        if name not in self._here:
+            self._broken.check(name)
+            self._absent.check(name)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._finders, self._find, name)
+            async with self._turn:
+                # Of those who ask for it at the same time, one has it tried.
+                self._broken.check(name)
+                found: Loaded = await self._loaded(name)
+                return found
+        found = await self._loaded(name)
+        return found
 
     def _place(self, name: str) -> Model | None:
         known = self._models.get(name)
@@ -76,11 +148,78 @@ class Multiplexer:
             known = self._models[PLACE]
         return known
 
-    def _load(self, name: str) -> None:
+    # ---- in threads
+
+    def _find(self, name: str) -> None:
+        """Raises the ``StatusError`` of a model that is not there."""
+        self._absent.check(name)
         place = self._place(name)
-        if place is not None:
-            self._server.load(place.config(name))
+        if place is None:
+            return
+        try:
+            find(place.config(name), self._cache)
+        except StatusError as error:
+            self._absent.add(name, error)
+            raise
+
+    def _load(self, name: str, loaded: Loaded) -> None:
+        with self._changing:
+            place = self._place(name)
+            if place is None:
+                return
+            if name not in self._here:
+                try:
+                    self._server.load(place.config(name))
+                except StatusError as error:
+                    raise self._failed(name, error) from None
+            self._here[name] = loaded
+            self._broken.forget(name)
+
+    def _failed(self, name: str, error: StatusError) -> StatusError:
+        """Keeps and returns the error of a load: whose request it was is not at fault."""
+        kept = UnavailableError(
+            "UNAVAILABLE", f"Model {name} could not be loaded: {error.message}", error.hint
+        )
+        self._broken.add(name, kept)
+        return kept
+
+    def _unload(self, name: str, loaded: Loaded, seconds: float) -> None:
+        # Without the lock first: Python may delete what was never loaded in any thread.
+        if self._here.get(name) is not loaded or not self._server.is_running:
+            return
+        with self._changing:
+            if self._here.get(name) is loaded:
+                del self._here[name]
+                self._server.unload(name, seconds)
+
+    def _change(self, models: dict[str, Model]) -> None:
+        with self._changing:
+            self._models = models
+            self._absent.clear()
+            self._broken.clear()
+            places = {name: self._place(name) for name in self._here}
+            configs = {name: place.config(name) for name, place in places.items() if place is not None}
+            self._server.apply(configs or ())
+            for name in places.keys() - configs.keys():
+                del self._here[name]
 
 
-def _serves(version: VersionStatus) -> bool:
-    return version.state == "AVAILABLE"
+async def to_its_end(call: Callable[[], None]) -> None:
+    """Waits for a call in a thread, also if the task is cancelled: that goes on where it waits next.
+
+    So whoever awaits it learns what became of it, which would go on without him.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(call))
+    is_cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            is_cancelled = True
+    task = asyncio.current_task()
+    if is_cancelled and task is not None:
+        if hasattr(task, "uncancel"):
+            # Python 3.11 counts these, and this one counts once.
+            task.uncancel()
+        task.cancel()
+    work.result()

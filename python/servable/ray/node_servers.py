@@ -17,7 +17,6 @@ from servable.ray.models import read_models
 if TYPE_CHECKING:
     from servable.embedded.configuration import Flag
 
-_KEEPER = "keeper of {}"
 _GLANCE_SECONDS = 0.2
 
 
@@ -28,8 +27,8 @@ class Servers:
         self._keeper = keeper
 
     def status(self) -> list[dict[str, Any]]:
-        """Returns each server: ``node``, ``state`` (``ready``, ``starting``, ``unreachable``), ``rest`` and
-        ``grpc`` (``host:port``), ``pid``, ``problem``.
+        """Returns each server: ``node``, ``state`` (``ready``, ``starting``, ``unreachable``, ``stopping``),
+        ``rest`` and ``grpc`` (``host:port``), ``pid``, ``problem``: one that is ready may have one, too.
         """
         import ray
 
@@ -80,9 +79,10 @@ def servers(
     """Has a server on every node of the cluster, also on those that come later; returns at once.
 
     models: as for ``deployment``. name: of them all; called again with it, those that run take over the
-    models, without a restart. resource: only nodes that have it. options: of Ray for each actor, such as
-    ``{"num_cpus": 4}``. flags: those of ``servable serve``; without ``port`` and ``rest_api_port``, the ports
-    are free ones. They go on when the program ends: ``close`` ends them.
+    models, without a restart; other flags and options have one after the other ended and begun anew, and
+    those on nodes that are not meant any more end. resource: only nodes that have it. options: of Ray for
+    each actor, such as ``{"num_cpus": 4}``. flags: those of ``servable serve``; without ``port`` and
+    ``rest_api_port``, the ports are free ones. They go on when the program ends: ``close`` ends them.
 
     Raises ``UsageError`` for what is wrong, and ``MissingPackageError`` without Ray.
     """
@@ -93,7 +93,7 @@ def servers(
         import ray
     except ImportError:
         raise MissingPackageError("Ray is needed: pip install 'servable[ray]'") from None
-    from servable.ray.server_actors import NAMESPACE, Keeper
+    from servable.ray.server_actors import KEEPER, NAMESPACE, Keeper
 
     spec = {
         "name": name,
@@ -102,7 +102,7 @@ def servers(
         "resource": resource,
         "options": {"num_cpus": 1, **(options or {})},
     }
-    place = {"name": _KEEPER.format(name), "namespace": NAMESPACE}
+    place = {"name": KEEPER.format(name), "namespace": NAMESPACE}
     _replaced(ray, place)
     keeper = ray.remote(Keeper).options(**place, lifetime="detached", num_cpus=0, max_restarts=-1)
     return Servers(keeper.remote(spec))

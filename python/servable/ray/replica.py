@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from starlette.requests import Request
 from starlette.responses import Response
 
+from servable.config.model_paths import cache_dir
 from servable.embedded import Server
+from servable.embedded.configuration import parsed
 from servable.errors import StatusError
 from servable.ray.grpc_service import SERVICES
 from servable.ray.models import Model, read_models
@@ -71,6 +74,9 @@ class Replica:
 
     def __init__(self, flags: Mapping[str, Flag], multiplexed: int = 0) -> None:
         self._flags: dict[str, Any] = {**FLAGS, **flags}
+        arguments = parsed(self._flags)
+        self._is_lazy = arguments.boolean("lazy_load")
+        self._cache = cache_dir(arguments.text("model_cache_dir"), os.environ)
         self._multiplexed = multiplexed
         self._multiplexer: Multiplexer | None = None
         self._server: Server | None = None
@@ -103,7 +109,7 @@ class Replica:
         )
         self._server = await Server(configs, **self._flags).astart()
         if self._multiplexed:
-            self._multiplexer = Multiplexer(self._server, models, self._multiplexed)
+            self._multiplexer = Multiplexer(self._server, models, self._multiplexed, self._cache)
         self._models = models
 
     async def _change(self, models: dict[str, Model]) -> None:
@@ -122,7 +128,8 @@ class Replica:
         server = self._server
         if server is None or not server.is_running:
             raise RuntimeError("the replica's server does not run")
-        if self._multiplexed:
+        if self._multiplexed or self._is_lazy:
+            # None has to be available, and another replica would have what cannot be loaded no sooner.
             return
         models = server.models()
         for name in self._models:
@@ -142,26 +149,23 @@ class Replica:
         method, target = request.method, path_and_query(request.scope)
         try:
             body = b"" if has_no_body(request.scope) else await request.body()
-            if self._multiplexer is not None:
-                await self._multiplexer.ready(of_path(target.decode("ascii", "replace")))
-            headers = request.scope["headers"]
-            return Answer(await self._running.answer_rest(method, target, headers, body))
+            async with self._loaded(of_path, target.decode("ascii", "replace")):
+                headers = request.scope["headers"]
+                return Answer(await self._running.answer_rest(method, target, headers, body))
         except StatusError as error:
             return Answer(_refused(error))
 
     async def predict(self, inputs: Any, model: str = "", **options: Any) -> Any:
         """Runs a signature for another deployment; see ``servable.Server.predict``."""
-        if self._multiplexer is not None:
-            await self._multiplexer.ready(model)
-        return await self._running.apredict(inputs, model, **options)
+        async with self._loaded(str, model):
+            return await self._running.apredict(inputs, model, **options)
 
     async def answer_grpc(self, path: str, message: bytes, context: Any) -> Serialized:
         """Answers a call of gRPC; its status goes into Ray's ``context``."""
         try:
-            if self._multiplexer is not None:
-                await self._multiplexer.ready(of_message(path, message))
             metadata = [(name, value) for name, value in context.invocation_metadata() if _is_text(value)]
-            code, details, trailing, reply = await self._running.answer_grpc(path, message, metadata)
+            async with self._loaded(of_message, path, message):
+                code, details, trailing, reply = await self._running.answer_grpc(path, message, metadata)
         except StatusError as error:
             context.set_code(grpc.StatusCode[error.code])
             context.set_details(error.message)
@@ -173,6 +177,12 @@ class Replica:
         if trailing:
             context.set_trailing_metadata(trailing)
         return Serialized(reply)
+
+    def _loaded(self, name_of: Callable[..., str], *request: Any) -> AbstractAsyncContextManager[None]:
+        """Returns a context in which the model of a request is loaded, if models are loaded on demand."""
+        if self._multiplexer is None:
+            return nullcontext()
+        return self._multiplexer.held(name_of(*request))
 
     @property
     def _running(self) -> Server:

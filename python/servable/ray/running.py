@@ -20,7 +20,7 @@ DEPLOYMENT = "servable"
 """The name of each application's only deployment."""
 GLANCE_SECONDS = 1.0
 PROBLEM_SECONDS = 60.0
-"""Seconds that a replica has to say whether its models are those that were wanted."""
+"""Seconds that the replicas have to say whether their models are those that were wanted."""
 
 
 def run(configuration: Configuration, say: Callable[[str], None], stays: bool = False) -> bool:
@@ -101,14 +101,33 @@ def _start_proxies(serve: Any, configuration: Configuration) -> None:
 def _is_run(serve: Any, application: Application, say: Callable[[str], None]) -> bool:
     """Brings an application to the cluster; says why if it goes on with the models that it had."""
     say(f"{application.name}: starting {', '.join(application.models)}")
-    handle = _started(serve, application, say)
-    try:
-        problem = handle.problem.remote().result(timeout_s=PROBLEM_SECONDS)
-    except TimeoutError:
-        problem = f"no replica has said within {PROBLEM_SECONDS:g} s whether it has taken the new ones"
+    problem = _problem(_started(serve, application, say))
     if problem:
         say(f"{application.name}: the models are as they were: {problem}")
     return not problem
+
+
+def _problem(handle: Any) -> str:
+    """Returns why replicas have not taken the models; "" if all of them have."""
+    from ray.serve.exceptions import DeploymentUnavailableError
+
+    try:
+        told = handle.broadcast("problem").results(timeout_s=PROBLEM_SECONDS, return_exceptions=True)
+    except DeploymentUnavailableError:
+        # None runs, or the handle knows of none yet: it waits for one, which Ray begins if there is none.
+        try:
+            told = [handle.problem.remote().result(timeout_s=PROBLEM_SECONDS)]
+        except TimeoutError as error:
+            told = [error]
+    except TimeoutError as error:
+        told = [error]
+    found = [one for one in told if isinstance(one, str) and one]
+    if found:
+        return found[0] if len(found) == len(told) else f"of {len(found)} of {len(told)} replicas: {found[0]}"
+    if any(isinstance(one, TimeoutError) for one in told):
+        return f"not every replica has said within {PROBLEM_SECONDS:g} s whether it has taken the new ones"
+    # What Ray replaces meanwhile begins with the new ones.
+    return ""
 
 
 def _started(serve: Any, application: Application, say: Callable[[str], None]) -> Any:

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from servable.ray.models import read_models
 from servable.ray.reasons import reason
 
 NAMESPACE = "servable"
+KEEPER = "keeper of {}"
+"""The name of the keeper of the servers of a name."""
 FLAGS: dict[str, Any] = {"host": "0.0.0.0"}
 """Flags of a server on a node, if nothing else is said; its ports are free ones."""
 PERIOD_SECONDS = 1.0
@@ -26,32 +29,51 @@ PERIOD_SECONDS = 1.0
 SILENCE_SECONDS = 15.0
 """Seconds after which a server that does not answer is ended, so that Ray starts it again."""
 MOST_PAUSE_SECONDS = 30.0
-"""Longest pause before a server that cannot start is tried again."""
+"""Longest pause before a server that cannot start, or take over models, is tried again."""
+END_SECONDS = 30.0
+"""Seconds that a server has to answer what is under way, before one with other flags takes its place."""
+ASK_SECONDS = 10.0
+"""Seconds that a server waits for its keeper, when it starts."""
+CALLS = 16
+"""Calls to a server at once: it answers a look while models load, for which changes before may wait, too."""
+OTHER = "it was begun with other flags or options, and is begun anew once all others are ready"
+"""The problem of a server that waits for that."""
 
 _log = logging.getLogger("servable.ray")
 
 
 class ServerProcess:
-    """A server in a process of its own, on a node."""
+    """A server in a process of its own, on a node. Its methods are called at the same time.
 
-    def __init__(self, models: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
+    spec: as the keeper's. The models are those that the keeper wants when it starts, as far as it can be
+    asked: Ray starts it again with the spec of its beginning.
+    """
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
         import ray
 
-        self._models = models
+        self._begun = _begun(spec)
+        # None: a change is under way, or has failed, and something between two of them is served.
+        models = _wanted(spec)
+        self._models: Mapping[str, Any] | None = models
         self._host = ray.util.get_node_ip_address()
-        self._server = Server(_configs(models), **{**FLAGS, **flags}).start()
+        self._server = Server(_configs(models), **{**FLAGS, **spec["flags"]}).start()
 
     def look(self) -> dict[str, Any]:
-        """Returns what it serves and where. Raises ``RuntimeError`` if it does not run."""
+        """Returns what it serves and where, and what it was begun with.
+
+        Raises ``RuntimeError`` if it does not run.
+        """
         if not self._server.is_running:
             raise RuntimeError("the server does not run")
-        found = {"pid": os.getpid(), "models": self._models}
+        found: dict[str, Any] = {"pid": os.getpid(), "models": self._models, "begun": self._begun}
         for name, address in self._server.addresses().items():
             found[name] = f"{self._host}:{address.rpartition(':')[2]}"
         return found
 
     def apply(self, models: Mapping[str, Any]) -> None:
-        """Serves these models from now on, without a pause."""
+        """Serves these models from now on, without a pause. Raises ``StatusError``."""
+        self._models = None
         self._server.apply(_configs(models))
         self._models = models
 
@@ -60,12 +82,46 @@ class ServerProcess:
         self._server.stop()
 
 
+def _begun(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a server cannot take over while it runs."""
+    return {"flags": spec["flags"], "options": spec["options"]}
+
+
+def _wanted(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    import ray
+    from ray.exceptions import RayError
+
+    wanted: Mapping[str, Any] = spec["models"]
+    with suppress(ValueError, RayError):
+        keeper = ray.get_actor(KEEPER.format(spec["name"]), NAMESPACE)
+        wanted = ray.get(keeper.models.remote(), timeout=ASK_SECONDS)
+    return wanted
+
+
 def _configs(models: Mapping[str, Any]) -> dict[str, Any]:
     return {name: model.config(name) for name, model in read_models(models).items()}
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a server could not start or take over models, and when that is tried again, after such a pause."""
+
+    reason: str
+    pause: float
+    again_at: float
+
+    @staticmethod
+    def after(before: Failure | None, error: Exception) -> Failure:
+        """Returns the failure that follows another one in a row."""
+        pause = min(2 * before.pause, MOST_PAUSE_SECONDS) if before else PERIOD_SECONDS
+        return Failure(reason(error), pause, time.monotonic() + pause)
+
+
 class Kept:
-    """One server, as its keeper knows it."""
+    """One server, as its keeper knows it.
+
+    told: its last answer. applying: a change of models under way. refused: why the last one failed.
+    """
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
@@ -74,37 +130,51 @@ class Kept:
         self.told: dict[str, Any] | None = None
         self.problem = ""
         self.applying: Any = None
+        self.refused: Failure | None = None
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why the server of a node could not start, and when that is tried again, after so long a pause."""
+class Ending:
+    """A server that ends: it is killed once it has stopped, or the time is over."""
 
-    reason: str
-    pause: float
-    again_at: float
+    actor: Any
+    stopping: Any
+    until: float
 
 
 class Keeper:
     """Has one server on each node, as long as it is there.
 
     spec: name, models, flags, the resources that a node needs to have (``resource``), and options of the
-    actors. A keeper whose spec differs from its predecessor's changes the servers that are there.
+    actors. A keeper whose spec differs from its predecessor's changes the servers that are there: they take
+    over other models; with other flags or options, each is ended and begun anew, once all others are ready;
+    those on other nodes than are wanted are ended.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self._spec = dict(spec)
         self._kept: dict[str, Kept] = {}
         self._failed: dict[str, Failure] = {}
+        self._ending: dict[str, Ending] = {}
+        self._has_looked = False
         self._lock = threading.Lock()
         self._ended = threading.Event()
         threading.Thread(target=self._keep, name="keeper", daemon=True).start()
 
+    def models(self) -> Mapping[str, Any]:
+        """Returns what is to be served."""
+        models: Mapping[str, Any] = self._spec["models"]
+        return models
+
     def status(self) -> list[dict[str, Any]]:
-        """Returns the servers: node, state (``ready``, ``starting``, ``unreachable``), addresses, problem."""
+        """Returns the servers: node, state, addresses, problem; see ``Servers.status``."""
         with self._lock:
             nodes = sorted(self._kept.keys() | self._failed.keys())
-            return [_told(node, self._kept.get(node), self._failed.get(node)) for node in nodes]
+            ending = sorted(self._ending.keys() - nodes)
+            return [
+                *(_told(node, self._kept.get(node), self._failed.get(node)) for node in nodes),
+                *({"node": node, "state": "stopping", "problem": ""} for node in ending),
+            ]
 
     def end(self, seconds: float) -> None:
         """Ends the servers: what is under way is answered first, for so many seconds."""
@@ -112,7 +182,7 @@ class Keeper:
 
         self._ended.set()
         with self._lock:
-            actors = [one.actor for one in self._kept.values()]
+            actors = list(self._named().values())
             self._kept.clear()
         ray.wait([actor.stop.remote() for actor in actors], num_returns=len(actors), timeout=seconds)
         for actor in actors:
@@ -135,17 +205,22 @@ class Keeper:
         with self._lock:
             if self._ended.is_set():
                 return
+            if not self._has_looked:
+                self._end_others(nodes)
+                self._has_looked = True
             for node in self._kept.keys() - nodes:
                 # Ray would try for ever to start it on a node that is gone.
                 ray.kill(self._kept.pop(node).actor)
             for node in self._failed.keys() - nodes:
                 del self._failed[node]
-            for node in nodes - self._kept.keys():
+            self._follow_ends()
+            for node in nodes - self._kept.keys() - self._ending.keys():
                 failure = self._failed.get(node)
                 if failure is None or failure.again_at <= time.monotonic():
                     self._kept[node] = Kept(self._started(node))
             for node, one in list(self._kept.items()):
                 self._ask(node, one)
+            self._replace_one()
 
     def _nodes(self) -> set[str]:
         import ray
@@ -168,11 +243,62 @@ class Keeper:
             "lifetime": "detached",
             "get_if_exists": True,
             "max_restarts": -1,
+            "max_concurrency": CALLS,
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
             **self._spec["options"],
         }
         actor = ray.remote(ServerProcess).options(**options)
-        return actor.remote(self._spec["models"], self._spec["flags"])
+        return actor.remote(self._spec)
+
+    def _named(self) -> dict[str, Any]:
+        """Returns the servers of this name that Ray knows, by node; those of former keepers, too."""
+        import ray
+
+        found = {}
+        for one in ray.util.list_named_actors(all_namespaces=True):
+            name, _, node = one["name"].rpartition("@")
+            if (one["namespace"], name) == (NAMESPACE, self._spec["name"]):
+                with suppress(ValueError):
+                    found[node] = ray.get_actor(one["name"], NAMESPACE)
+        return found
+
+    def _end_others(self, nodes: set[str]) -> None:
+        """Ends the servers that a former keeper has left on nodes that are not wanted."""
+        for node, actor in self._named().items():
+            if node not in nodes:
+                self._end(node, actor)
+
+    def _replace_one(self) -> None:
+        """Ends a server that was begun otherwise, if all others are ready: the next look begins it anew."""
+        if self._ending or self._failed or any(one.told is None for one in self._kept.values()):
+            return
+        for node, one in self._kept.items():
+            if self._is_other(one):
+                self._end(node, one.actor)
+                del self._kept[node]
+                return
+
+    def _is_other(self, one: Kept) -> bool:
+        return one.told is not None and one.told["begun"] != _begun(self._spec)
+
+    def _end(self, node: str, actor: Any) -> None:
+        self._ending[node] = Ending(actor, actor.stop.remote(), time.monotonic() + END_SECONDS)
+
+    def _follow_ends(self) -> None:
+        """Kills the servers that have stopped, and forgets them once their names are free."""
+        import ray
+
+        over = [
+            node
+            for node, one in self._ending.items()
+            if ray.wait([one.stopping], timeout=0)[0] or one.until <= time.monotonic()
+        ]
+        for node in over:
+            ray.kill(self._ending[node].actor)
+        left = self._named() if over else {}
+        for node in over:
+            if node not in left:
+                del self._ending[node]
 
     def _ask(self, node: str, one: Kept) -> None:
         """Takes the answer to the last question, and asks again."""
@@ -194,14 +320,13 @@ class Keeper:
         from ray.exceptions import ActorDiedError, RayActorError, RayError
 
         try:
-            one.told, one.problem = ray.get(one.asked), ""
+            one.told = ray.get(one.asked)
             self._failed.pop(node, None)
             self._follow(one)
+            one.problem = one.refused.reason if one.refused else OTHER if self._is_other(one) else ""
         except ActorDiedError as error:
             # It could not be started; Ray does not try again.
-            before = self._failed.get(node)
-            pause = min(2 * before.pause, MOST_PAUSE_SECONDS) if before else PERIOD_SECONDS
-            self._failed[node] = Failure(reason(error), pause, time.monotonic() + pause)
+            self._failed[node] = Failure.after(self._failed.get(node), error)
             _log.warning("the server on node %s ended: %s", node, error)
             del self._kept[node]
         except RayActorError as error:
@@ -211,15 +336,24 @@ class Keeper:
             ray.kill(one.actor, no_restart=False)
 
     def _follow(self, one: Kept) -> None:
-        """Has a server serve what it should."""
+        """Has a server serve what it should; what it refuses is tried again after a pause."""
         import ray
+        from ray.exceptions import RayError
 
-        models = self._spec["models"]
-        if one.applying is not None and not ray.wait([one.applying], timeout=0)[0]:
+        if one.applying is not None:
+            if ray.wait([one.applying], timeout=0)[0]:
+                applied, one.applying = one.applying, None
+                try:
+                    ray.get(applied)
+                except RayError as error:
+                    one.refused = Failure.after(one.refused, error)
+                    _log.warning("a server cannot take over its models: %s", one.refused.reason)
+            # The next look tells what it serves now.
             return
-        one.applying = None
-        if one.told is not None and one.told["models"] != models:
-            one.applying = one.actor.apply.remote(models)
+        if one.told is not None and one.told["models"] == self._spec["models"]:
+            one.refused = None
+        elif one.refused is None or one.refused.again_at <= time.monotonic():
+            one.applying = one.actor.apply.remote(self._spec["models"])
 
 
 def _told(node: str, one: Kept | None, failure: Failure | None) -> dict[str, Any]:
@@ -227,5 +361,5 @@ def _told(node: str, one: Kept | None, failure: Failure | None) -> dict[str, Any
         problem = one.problem if one is not None else ""
         state = "unreachable" if problem else "starting"
         return {"node": node, "state": state, "problem": problem or (failure.reason if failure else "")}
-    told = {name: value for name, value in one.told.items() if name != "models"}
-    return {"node": node, "state": "ready", "problem": "", **told}
+    told = {name: value for name, value in one.told.items() if name not in ("models", "begun")}
+    return {"node": node, "state": "ready", "problem": one.problem, **told}

@@ -1,16 +1,18 @@
 """Serves the models of ``--models_dir``, and follows the folder while the server runs.
 
-Only what is new there is added, and only what is gone is removed: what an administrator changes stays.
+Only what is new there is added, and only what is gone is removed: what an administrator changes stays. A
+place that has no model any more takes none away.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
-from servable.config.base_paths import Way
+from servable.config.base_paths import AllowedPaths, Way
 from servable.config.values import ModelConfig
+from servable.errors import StatusError
 from servable.lifecycle.manager import Manager
 from servable.savedmodel.layout import is_version_name
 from servable.sources.discovery import Discovery, said
@@ -37,7 +39,8 @@ def odd(place: str, found: Collection[str]) -> str:
 class ModelsDir:
     """Follows ``place``. Its ``apply`` and thread change the configuration of ``manager``.
 
-    poll_seconds: pause between looks; 0: one look; None: none but the first.
+    poll_seconds: pause between looks; 0: one look; None: none but the first. allowed: models that lead beyond
+    are left out.
     """
 
     def __init__(
@@ -46,12 +49,16 @@ class ModelsDir:
         discovery: Discovery,
         manager: Manager,
         poll_seconds: float | None,
+        allowed: AllowedPaths | None = None,
     ) -> None:
         self._place = place
         self._discovery = discovery
         self._manager = manager
         self._poll_seconds = poll_seconds
+        self._allowed = allowed or AllowedPaths()
         self._found: dict[str, ModelConfig] = {}
+        # What was logged of models that are not allowed, by name.
+        self._refused: dict[str, str] = {}
         # What was last found to be wrong, and whether the place could not be read.
         self._said = ""
         self._is_away = False
@@ -59,11 +66,13 @@ class ModelsDir:
     def apply(self) -> None:
         """Takes over what is there now. Errors are logged, once as long as they are the same."""
         try:
-            found = self._discovery.look()
-            if found != self._found:
-                self._change(found)
-                self._found = found
-            text = odd(self._place, found)
+            looked = self._discovery.look()
+            text = odd(self._place, looked)
+            if looked:
+                self._take(looked)
+            elif self._found:
+                # An empty folder is what is left where a disk is not mounted; nobody wants all models to go.
+                text += "; what was found before stays"
             if self._is_away:
                 _log.info("%s can be read again", self._place)
             self._is_away = False
@@ -74,16 +83,54 @@ class ModelsDir:
             _log.warning("%s", text)
         self._said = text
 
+    def _take(self, looked: dict[str, ModelConfig]) -> None:
+        found = self._permitted(looked)
+        if found != self._found:
+            self._change(found)
+            self._found = found
+
+    def _permitted(self, found: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+        """Returns ``found`` without the models that may not be served, which are logged, each once."""
+        new = [model for name, model in found.items() if self._found.get(name) != model]
+        refused: dict[str, str] = {}
+        # Asked together, they cost one thread; a refusal names the first of them only.
+        if self._refusal(new) is not None:
+            for model in new:
+                if error := self._refusal([model]):
+                    refused[model.name] = said(error)
+        for name, text in refused.items():
+            if self._refused.get(name) != text:
+                _log.warning("%s is left out: %s", found[name].base_path, text)
+        self._refused = refused
+        return {name: model for name, model in found.items() if name not in refused}
+
+    def _refusal(self, models: Sequence[ModelConfig]) -> StatusError | None:
+        try:
+            self._allowed.check(models, (), Way.START)
+        except StatusError as error:
+            return error
+        return None
+
     def _change(self, found: dict[str, ModelConfig]) -> None:
         before = self._found
         gone = before.keys() - found.keys()
         new = {name: model for name, model in found.items() if before.get(name) != model}
+        leave = gone | new.keys()
+        others: dict[str, str] = {}
 
         def edited(models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
-            stay = tuple(one for one in models if one.name not in gone and one.name not in new)
-            return (*stay, *new.values())
+            for one in models:
+                known = before.get(one.name)
+                if known is None or known.base_path != one.base_path:
+                    # An administrator's.
+                    others[one.name] = one.base_path
+            stay = (one for one in models if one.name in others or one.name not in leave)
+            return (*stay, *(model for name, model in new.items() if name not in others))
 
         self._manager.change(edited, True, Way.START)
+        for name in new.keys() & others.keys():
+            if others[name] != new[name].base_path:
+                _log.warning("%s is left out: %s is served from %s", new[name].base_path, name, others[name])
         shown = ", ".join(sorted(new)[:10]) + (", …" if len(new) > 10 else "")
         _log.info("%s: %d models; new: %s; gone: %d", self._place, len(found), shown or "none", len(gone))
 

@@ -27,7 +27,7 @@ from servable.admin.interfaces import Core as AdminCore
 from servable.admin.model_control import ModelControl
 from servable.admin.operations import Management
 from servable.config import memory_limit
-from servable.config.base_paths import Way
+from servable.config.base_paths import AllowedPaths, Way
 from servable.config.model_paths import cache_dir, is_remote
 from servable.config.residence import too_large, unknown_pins
 from servable.config.values import CoreOptions, ModelConfig, ServerConfig
@@ -547,13 +547,24 @@ class Server:
         return Listing()
 
     def _memory_budget(self, core: Core) -> MemoryBudget:
-        budget = self.config.lifecycle.memory_budget
-        return MemoryBudget(core, budget, lambda *version: self.manager.rest(*version), time.monotonic)
+        return MemoryBudget(
+            core,
+            self.config.lifecycle.memory_budget,
+            lambda *version: self.manager.rest(*version),
+            time.monotonic,
+            lambda name: self.manager.stays_loaded(name),
+        )
 
     def _folder_of_models(self) -> ModelsDir:
         place = self.config.models_dir
         poll_seconds = self.config.remote_poll_seconds if is_remote(place) else self.config.poll_seconds
-        return ModelsDir(place, discovery_at(place, self._listing), self.manager, poll_seconds)
+        allowed = AllowedPaths(self.config.lifecycle.allowed_base_paths)
+        discovery = discovery_at(place, self._listing)
+        if is_remote(place):
+            from servable.sources.remembered import Remembered
+
+            discovery = Remembered(place, discovery, cache_dir(self.config.cache_dir, os.environ))
+        return ModelsDir(place, discovery, self.manager, poll_seconds, allowed)
 
     def _conversion(self) -> Preparation:
         from servable.sources.conversion import Conversion

@@ -40,6 +40,17 @@ def is_archive(base_path: str) -> bool:
     return urlsplit(base_path).scheme in ("http", "https")
 
 
+def find(url: str) -> None:
+    """Returns if something is there, of which nothing is fetched. Raises ``OSError`` otherwise."""
+    try:
+        _asked(url).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 404:
+            raise _none_at(url) from None
+        raise
+
+
 class ArchiveStore:
     """A ``Store`` for an archive, or for a model's file, which has one version.
 
@@ -64,7 +75,7 @@ class ArchiveStore:
         except urllib.error.HTTPError as error:
             error.close()
             if error.code == 404:
-                raise FileNotFoundError(2, "no such archive", self._url) from None
+                raise _none_at(self._url) from None
             if error.code != 304:
                 raise
             if self._refused:
@@ -196,6 +207,10 @@ def _asked(url: str, known: str = "") -> Any:
     if known:
         request.add_header("If-None-Match", known)
     return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+
+
+def _none_at(url: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "no such archive", url)
 
 
 def _tag_of(reply: Any) -> str:

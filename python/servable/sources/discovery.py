@@ -6,6 +6,7 @@ and from then on its source follows it; a bucket is listed whole, a thousand fil
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,6 +17,9 @@ from servable.config.values import Folder, ModelConfig
 from servable.errors import StatusError
 from servable.savedmodel.layout import MODEL_FILES, is_version_name, model_file_in
 from servable.sources import LONE_VERSION
+from servable.sources.answers import ANSWER_SECONDS, Answers
+
+_log = logging.getLogger("servable.models_dir")
 
 if TYPE_CHECKING:
     from servable.sources.cache import RemoteFile
@@ -46,32 +50,46 @@ def may_be_model(name: str) -> bool:
 
 
 class FolderDiscovery:
-    """A local folder."""
+    """A local folder. Folders in it that cannot be read are logged, once each, and left out.
 
-    def __init__(self, folder: str) -> None:
+    answer_seconds: longest time that looking into one of them may take.
+    """
+
+    def __init__(self, folder: str, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._folder = folder
         self._known: dict[str, ModelConfig] = {}
+        self._answers = Answers(self._model, answer_seconds)
+        # What was logged of folders that cannot be read, by name.
+        self._said: dict[str, str] = {}
 
     def look(self) -> dict[str, ModelConfig]:
         """See ``Discovery``."""
         with os.scandir(self._folder) as entries:
             names = sorted(entry.name for entry in entries if may_be_model(entry.name))
-        found = {}
+        answers = self._answers.about(name for name in names if name not in self._known)
+        found: dict[str, ModelConfig] = {}
+        unreadable: dict[str, str] = {}
         for name in names:
-            model = self._known.get(name) or self._model(name)
-            if model is not None:
+            model = self._known.get(name) or answers[name]
+            if isinstance(model, Exception):
+                unreadable[name] = said(model)
+            elif model is not None:
                 found[name] = model
-        self._known = found
+        for name, text in unreadable.items():
+            if self._said.get(name) != text:
+                _log.warning("%s is left out: %s", os.path.join(self._folder, name), text)
+        self._known, self._said = found, unreadable
         return dict(found)
 
     def _model(self, name: str) -> ModelConfig | None:
+        """Raises ``OSError`` if it may be one and cannot be read."""
         path = os.path.join(self._folder, name)
         try:
             name.encode()
             with os.scandir(path) as entries:
                 inside = {entry.name for entry in entries}
-        except (OSError, UnicodeEncodeError):
-            # No folder, most likely.
+        except (NotADirectoryError, FileNotFoundError, UnicodeEncodeError):
+            # No folder, one that has just gone, or a link that leads nowhere.
             return None
         if any(is_version_name(one) for one in inside):
             return ModelConfig(name, path)

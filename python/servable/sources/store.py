@@ -6,8 +6,10 @@ raise ``OSError`` (``FileNotFoundError`` for a missing base path).
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -77,6 +79,11 @@ class FsspecStore:
     """Folders of an object store; versions are numbered folders, or the base path itself is one."""
 
     def __init__(self, base_path: str) -> None:
+        self._base_path = base_path
+        self._connect()
+
+    def _connect(self) -> None:
+        base_path = self._base_path
         try:
             import fsspec
 
@@ -88,11 +95,34 @@ class FsspecStore:
             raise StatusError("UNIMPLEMENTED", f"{base_path}: {error}", f"{EXTRA}{more}") from None
         except ValueError as error:
             raise StatusError("INVALID_ARGUMENT", f"{base_path}: {error}") from None
+        self._is_lost = False
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        """Surrounds a listing. After a failure, the next one has a new connection.
+
+        Those of FTP, SFTP and the like come with the file system, which fsspec keeps, and are not renewed.
+        """
+        if self._is_lost:
+            self._connect()
+        try:
+            yield self._fs
+        except (FileNotFoundError, PermissionError):
+            raise
+        except Exception:
+            if not self._fs.async_impl:
+                self._fs.clear_instance_cache()
+                self._is_lost = True
+            raise
 
     def versions(self) -> dict[int, str]:
         """See ``Store``."""
-        self._fs.invalidate_cache()
-        entries = self._fs.ls(self._root, detail=True)
+        with self._connected() as fs:
+            fs.invalidate_cache()
+            entries = fs.ls(self._root, detail=True)
+        if not entries:
+            # A disk that is not mounted there, most likely; stores of objects have no empty folders.
+            raise _nothing_at(self._root)
         found = {}
         for entry in sorted(entries, key=lambda one: str(one["name"])):
             name = str(entry["name"]).rstrip("/").rpartition("/")[2]
@@ -114,8 +144,21 @@ class FsspecStore:
 
     def files(self, place: str) -> Files:
         """See ``Store``."""
-        listed = self._fs.find(place, detail=True)
+        listed = self._below(place)
         return tuple(_file(path[len(place) :].lstrip("/"), info) for path, info in sorted(listed.items()))
+
+    def _below(self, place: str) -> dict[str, dict[str, Any]]:
+        """Returns what is told of each file below ``place``, by its path.
+
+        Raises what goes wrong on the way, as some files must not pass for all; ``FileNotFoundError`` if there
+        is none.
+        """
+        with self._connected() as fs:
+            found: dict[str, dict[str, Any]]
+            found = fs.find(place, detail=True) if finds_all(fs) else _walked(fs, place)
+        if not found:
+            raise _nothing_at(place)
+        return found
 
     def read(self, place: str, file: RemoteFile) -> Iterator[bytes]:
         """See ``Store``."""
@@ -133,8 +176,9 @@ class ModelFileStore(FsspecStore):
 
     def versions(self) -> dict[int, str]:
         """See ``Store``."""
-        self._fs.invalidate_cache()
-        self._fs.info(self._root)
+        with self._connected() as fs:
+            fs.invalidate_cache()
+            fs.info(self._root)
         return {LONE_VERSION: self._root}
 
     def files(self, place: str) -> Files:
@@ -145,14 +189,63 @@ class ModelFileStore(FsspecStore):
         """Returns name → path: the file, and the weights that belong to an .xml."""
         stem, ending = os.path.splitext(place)
         paths = {f"model{ending.lower()}": place}
-        if ending.lower() == ".xml" and self._fs.exists(f"{stem}.bin"):
+        if ending.lower() == ".xml" and self._has(f"{stem}.bin"):
             paths["model.bin"] = f"{stem}.bin"
         return paths
+
+    def _has(self, path: str) -> bool:
+        """Returns whether a file is there; fsspec's ``exists`` says no whatever goes wrong."""
+        try:
+            self._fs.info(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def read(self, place: str, file: RemoteFile) -> Iterator[bytes]:
         """See ``Store``."""
         folder, _, name = self._paths(place)[file.path].rpartition("/")
         return super().read(folder, RemoteFile(name, file.size))
+
+
+def finds_all(fs: Any) -> bool:
+    """True if ``find`` raises where a folder cannot be listed: fsspec's own takes such a folder for empty.
+
+    Stores of objects have one that is theirs, with a request for a thousand files instead of one per folder.
+    """
+    from fsspec import AbstractFileSystem
+    from fsspec.asyn import AsyncFileSystem
+
+    while isinstance(inner := getattr(fs, "fs", None), AbstractFileSystem):
+        fs = inner
+    kind = type(fs)
+    if issubclass(kind, AsyncFileSystem) and kind._find is not AsyncFileSystem._find:
+        return True
+    return kind.find is not AbstractFileSystem.find
+
+
+def _walked(fs: Any, place: str) -> dict[str, dict[str, Any]]:
+    """Returns what is told of each file below ``place``, by its path, as listed folder by folder."""
+    found, folders = {}, [place or "/"]
+    while folders:
+        folder = folders.pop()
+        # FTP's takes a folder that its parent's listing has, and that cannot be listed, for empty.
+        fs.invalidate_cache()
+        try:
+            entries = fs.ls(folder, detail=True)
+        except PermissionError as error:
+            # SFTP's does not say where.
+            raise PermissionError(errno.EACCES, error.strerror or str(error), folder) from error
+        for entry in entries:
+            path = str(entry["name"]).rstrip("/")
+            if entry["type"] != "directory":
+                found[path] = entry
+            elif path != folder.rstrip("/"):
+                folders.append(path)
+    return found
+
+
+def _nothing_at(place: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "Nothing is there", place or "/")
 
 
 def _file(name: str, info: dict[str, Any]) -> RemoteFile:

@@ -1,0 +1,50 @@
+"""Finds out whether a model is there at all, before another one is unloaded for it."""
+
+from __future__ import annotations
+
+from servable.config.model_paths import is_remote
+from servable.config.values import ModelConfig
+from servable.errors import NotFoundError, StatusError, UnavailableError
+from servable.sources import archive
+from servable.sources.cache import Cache
+from servable.sources.filesystem import choose, look
+from servable.sources.store import open_store
+
+
+def find(model: ModelConfig, cache: str) -> None:
+    """Returns if a version is there that is wanted, in the store or in this node's ``cache``, a folder.
+
+    Raises ``NotFoundError`` if none is, and ``UnavailableError`` if that cannot be found out.
+    """
+    if not is_remote(model.base_path):
+        found = look(model)
+        if not found.versions:
+            raise _nothing(model, *found.problems[:1])
+        return
+    try:
+        is_there = _is_in_store(model)
+    except FileNotFoundError:
+        is_there = False
+    except StatusError:
+        raise
+    except Exception as error:  # stores raise what they like
+        if Cache(cache, model.base_path).versions():
+            return
+        why = str(error) or type(error).__name__
+        said = f"model {model.name}: {model.base_path} cannot be read: {why}"
+        raise UnavailableError("UNAVAILABLE", said) from None
+    if not is_there:
+        raise _nothing(model)
+
+
+def _is_in_store(model: ModelConfig) -> bool:
+    if archive.is_archive(model.base_path):
+        archive.find(model.base_path)
+        return True
+    return bool(choose(model.policy, open_store(model.base_path, "", 0).versions()))
+
+
+def _nothing(model: ModelConfig, problem: str = "") -> NotFoundError:
+    said = problem or f"model {model.name}: no version was found in {model.base_path}"
+    message, _, hint = said.partition("\n")
+    return NotFoundError("NOT_FOUND", message, hint.strip())

@@ -1,0 +1,140 @@
+"""An embedded server over a fake core: its start, and changes of what it serves, with loads on demand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fake_core import FakeCore, FakeError
+from test_server import config, model
+
+from servable.config.values import Folder, LifecycleOptions, ModelConfig, Specific
+from servable.embedded import changing, running
+from servable.embedded.server import _only
+from servable.errors import DataLossError, InvalidArgumentError, NotFoundError, StatusError
+from servable.lifecycle.state import State
+from servable.serving.server import Server
+
+EAGER = LifecycleOptions(retries=0)
+LAZY = LifecycleOptions(retries=0, lazy_load=True)
+SECONDS = 10.0
+
+
+class Embedded:
+    """A server that has started. Loads from paths with ``broken`` in them fail."""
+
+    def __init__(self, models: tuple[ModelConfig, ...], lifecycle: LifecycleOptions) -> None:
+        self.core = FakeCore()
+        self.paths: list[str] = []
+        self.core.on_load = self._on_load
+        self.server = Server(config(*models, lifecycle=lifecycle), lambda _: self.core)
+        running._start(self.server)
+
+    def _on_load(self, name: str, version: int, path: str, options: object) -> None:
+        self.paths.append(path)
+        if "broken" in path:
+            raise FakeError("DATA_LOSS", "it is broken")
+
+    def apply(self, *models: ModelConfig) -> None:
+        changing.apply(self.server, models, SECONDS)
+
+
+Make = Callable[..., Embedded]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    made: list[Embedded] = []
+
+    def build(*models: ModelConfig, lifecycle: LifecycleOptions = EAGER) -> Embedded:
+        made.append(Embedded(models, lifecycle))
+        return made[-1]
+
+    yield build
+    for one in made:
+        assert one.server.stop()
+
+
+def test_models_that_are_loaded_on_demand_are_there_at_once(make: Make, tmp_path: Path) -> None:
+    embedded = make(model(tmp_path, "m", 1), lifecycle=LAZY)
+    changing.load(embedded.server, model(tmp_path, "n", 1), SECONDS)
+    both = ModelConfig("both", str(tmp_path / "both"), policy=Specific((1, 2)))
+    model(tmp_path, "both", 1, 2)
+    embedded.apply(both)
+    assert embedded.paths == []
+    assert embedded.core.state["both", 2] == "START"
+    with pytest.raises(StatusError, match="no version was found"):
+        changing.load(embedded.server, ModelConfig("none", str(tmp_path / "none")), SECONDS)
+
+
+def test_the_only_model_is_the_one_that_is_served_now(make: Make, tmp_path: Path) -> None:
+    embedded = make(model(tmp_path, "m", 1))
+    now: Any = SimpleNamespace(server=embedded.server)
+    assert _only(now) == "m"
+    embedded.apply(model(tmp_path, "n", 1))
+    assert _only(now) == "n"
+    changing.load(embedded.server, ModelConfig("m", str(tmp_path / "m")), SECONDS)
+    with pytest.raises(InvalidArgumentError, match="there are several models") as several:
+        _only(now)
+    assert several.value.hint == "give model=, one of n, m"
+    embedded.apply()
+    with pytest.raises(InvalidArgumentError, match="there is no model"):
+        _only(now)
+
+
+def at(base: Path, place: str, *versions: int) -> ModelConfig:
+    """Returns the model ``m``, with these versions in a folder ``place``."""
+    return ModelConfig("m", model(base, place, *versions).base_path)
+
+
+def test_the_same_number_at_another_path_is_another_version(make: Make, tmp_path: Path) -> None:
+    one, other = at(tmp_path, "one", 1), at(tmp_path, "other", 1)
+    embedded = make(one)
+    embedded.apply(other)
+    assert embedded.paths == [f"{tmp_path}/one/1", f"{tmp_path}/other/1"]
+    assert ("unload", "m", 1) not in embedded.core.calls
+    embedded.apply(other)
+    assert len(embedded.paths) == 2
+    # The same place, in other words.
+    embedded.apply(replace(other, base_path=f"{tmp_path}/one/../other/"))
+    embedded.apply(replace(other, base_path=f"{tmp_path}/other/1", policy=Folder(1)))
+    assert len({os.path.normpath(path) for path in embedded.paths}) == 2
+
+
+def test_a_path_whose_version_cannot_be_loaded_is_told_and_the_former_one_goes_on(
+    make: Make, tmp_path: Path
+) -> None:
+    one = at(tmp_path, "one", 1)
+    embedded = make(one)
+    for number in (1, 2):
+        broken = at(tmp_path, f"broken{number}", number)
+        with pytest.raises(DataLossError, match=f"model m version {number}: it is broken"):
+            embedded.apply(broken)
+        assert embedded.server.manager.conditions("m")[1].state is State.AVAILABLE
+        embedded.apply(one)
+    with pytest.raises(NotFoundError, match="no version was found in"):
+        embedded.apply(ModelConfig("m", str(tmp_path / "none")))
+    assert embedded.server.manager.conditions("m")[1].state is State.AVAILABLE
+    assert [path for path in embedded.paths if "broken" not in path] == [f"{tmp_path}/one/1"]
+
+
+@pytest.mark.parametrize("number", [1, 7])
+def test_other_numbers_at_another_path_replace_all_that_was(make: Make, tmp_path: Path, number: int) -> None:
+    embedded = make(at(tmp_path, "one", 3))
+    embedded.apply(at(tmp_path, "other", number))
+    assert embedded.core.state["m", number] == "AVAILABLE"
+    assert embedded.core.state["m", 3] != "AVAILABLE"
+
+
+def test_a_version_that_is_not_loaded_is_loaded_from_where_it_is_then(make: Make, tmp_path: Path) -> None:
+    embedded = make(at(tmp_path, "one", 1), lifecycle=LAZY)
+    embedded.apply(at(tmp_path, "other", 1))
+    embedded.server.manager.awaken("m", None, None, SECONDS)
+    assert embedded.paths == [f"{tmp_path}/other/1"]
+    embedded.apply(ModelConfig("m", str(tmp_path / "one")))
+    assert embedded.paths == [f"{tmp_path}/other/1", f"{tmp_path}/one/1"]
