@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -14,6 +15,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -473,6 +475,14 @@ def test_a_cache_that_knows_no_locks_is_used_and_left_alone(
     assert cache.claim(folder)
     cache.close(clear=True)
     assert cache.holds(7, FILES)
+
+
+def test_digests_stay_the_same() -> None:
+    """What earlier versions have fetched is found again."""
+    files = (RemoteFile("b", 2, "tag", "0" * 32), RemoteFile("a/ä", 1))
+    assert digest(files) == digest(files[::-1])
+    fields = [asdict(one) for one in files[::-1]]
+    assert digest(files) == hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
 
 def test_digests_tell_listings_apart() -> None:
