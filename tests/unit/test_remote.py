@@ -183,6 +183,27 @@ def test_a_store_that_is_away_leaves_what_is_announced(bucket: str, tmp_path: Pa
         heard.wait_for("m", 1)
 
 
+def test_a_store_that_says_nothing_does_not_hold_up_what_is_in_the_cache(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, 1)
+    with Watched(bucket, tmp_path) as heard:
+        heard.wait_for("m", 1)
+    put(bucket, 2)
+    answers, versions = threading.Event(), FsspecStore.versions
+
+    def silent(store: FsspecStore) -> dict[int, str]:
+        assert answers.wait(60)
+        return versions(store)
+
+    monkeypatch.setattr(FsspecStore, "versions", silent)
+    monkeypatch.setattr("servable.sources.remote_model.SILENCE_SECONDS", 0.05)
+    with Watched(bucket, tmp_path) as heard:
+        heard.wait_for("m", 1)
+        answers.set()
+        heard.wait_for("m", 2)
+
+
 def test_a_store_that_was_never_there_is_missing(
     bucket: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
