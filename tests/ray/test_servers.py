@@ -142,7 +142,7 @@ def test_other_flags_and_nodes_are_taken_over(cluster: Any) -> None:
         with kept.load() as load:
             kept.begin(batching="auto")
             assert until(
-                lambda: len(pids(kept.servers)) == kept.count and not pids(kept.servers) & before, 120
+                lambda: len(pids(kept.servers)) == kept.count and not pids(kept.servers) & before, 300
             ), kept.servers.status()
             assert load.more(50)
         assert not load.tally.failed, load.tally.reasons()

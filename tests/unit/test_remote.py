@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -14,6 +15,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -179,6 +181,27 @@ def test_a_store_that_is_away_leaves_what_is_announced(bucket: str, tmp_path: Pa
     fsspec.filesystem("memory").rm(bucket, recursive=True)
     with Watched(bucket, tmp_path) as heard:
         heard.wait_for("m", 1)
+
+
+def test_a_store_that_says_nothing_does_not_hold_up_what_is_in_the_cache(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, 1)
+    with Watched(bucket, tmp_path) as heard:
+        heard.wait_for("m", 1)
+    put(bucket, 2)
+    answers, versions = threading.Event(), FsspecStore.versions
+
+    def silent(store: FsspecStore) -> dict[int, str]:
+        assert answers.wait(60)
+        return versions(store)
+
+    monkeypatch.setattr(FsspecStore, "versions", silent)
+    monkeypatch.setattr("servable.sources.remote_model.SILENCE_SECONDS", 0.05)
+    with Watched(bucket, tmp_path) as heard:
+        heard.wait_for("m", 1)
+        answers.set()
+        heard.wait_for("m", 2)
 
 
 def test_a_store_that_was_never_there_is_missing(
@@ -473,6 +496,14 @@ def test_a_cache_that_knows_no_locks_is_used_and_left_alone(
     assert cache.claim(folder)
     cache.close(clear=True)
     assert cache.holds(7, FILES)
+
+
+def test_digests_stay_the_same() -> None:
+    """What earlier versions have fetched is found again."""
+    files = (RemoteFile("b", 2, "tag", "0" * 32), RemoteFile("a/ä", 1))
+    assert digest(files) == digest(files[::-1])
+    fields = [asdict(one) for one in files[::-1]]
+    assert digest(files) == hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
 
 def test_digests_tell_listings_apart() -> None:

@@ -122,10 +122,6 @@ def _only_model_of(folder: str) -> str:
 
 def folder_of_models(text: str) -> str:
     """Returns the folder of ``--models_dir``, an absolute path or a URI. Raises ``UsageError``."""
-    if text.startswith(("http://", "https://")):
-        raise UsageError(
-            f"--models_dir expects a folder, or that of a store such as s3://bucket/models, got {text}"
-        )
     if is_remote(text):
         scheme, _, rest = text.partition("://")
         if scheme in ("http", "https"):

@@ -27,6 +27,8 @@ GLANCE_SECONDS = 0.1
 """Between two looks at whether a load that waits for another fetch is still wanted."""
 CLOSING_SECONDS = 1.0
 """Longest time that the end waits for a fetch under way, which has been told to stop."""
+SILENCE_SECONDS = 10.0
+"""After which a store that has not said once what it has is taken for one that does not answer."""
 
 
 class Copy(NamedTuple):
@@ -133,7 +135,8 @@ class RemoteModel:
         if not self._on_demand:
             self._cache.prepare()
         store = self._opened()
-        listed = store.versions()
+        with self._silence_bridged():
+            listed = store.versions()
         wanted = choose(self._model.policy, listed)
         ready, failure = self._found(store, {version: listed[version] for version in wanted})
         if failure is not None:
@@ -225,17 +228,45 @@ class RemoteModel:
         if said != self._said:
             _log.warning("%s", said)
             self._said = said
-        if self._announced is not None:
-            return
+        if self._announced is None and not self._serve_cached():
+            with self._speaking:
+                if not self._stopped.is_set():
+                    self._receiver.missing(self._model.name)
+
+    def _serve_cached(self) -> bool:
+        """Announces what an earlier server has left; returns whether there is anything."""
         cached = self._earlier()
         chosen = choose(self._model.policy, list(cached))
         if chosen:
             _log.warning("%s is served from the cache: versions %s", self._model.name, chosen)
             self._announce(tuple(cached[version] for version in chosen))
-        else:
-            with self._speaking:
-                if not self._stopped.is_set():
-                    self._receiver.missing(self._model.name)
+        return bool(chosen)
+
+    @contextmanager
+    def _silence_bridged(self) -> Iterator[None]:
+        """Surrounds a question to the store: what the cache has is served if the first one takes long.
+
+        A store that takes connections and says nothing is given up after minutes only.
+        """
+        if self._announced is not None:
+            yield
+            return
+        timer = threading.Timer(SILENCE_SECONDS, self._silent)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def _silent(self) -> None:
+        path, name = self._model.base_path, self._model.name
+        _log.warning("%s of servable %s has said nothing for %g s", path, name, SILENCE_SECONDS)
+        try:
+            self._serve_cached()
+        except OSError as error:
+            _log.warning("the cache of servable %s cannot be read: %s", name, error)
 
     # ---- fetching
 
