@@ -103,11 +103,14 @@ impl Opened<'_> {
     /// there as in memory. They come on top of what is [`Self::drawn_out`].
     pub fn copied(&self) -> usize {
         let sent = self.proto.len();
-        match self.dtype {
-            _ if self.count <= 1 || self.head.content.is_some() => 0,
-            DType::String => sent,
-            dtype if values::lie_as_in_memory(dtype) => 0,
-            dtype => sent.min(self.count.saturating_mul(dtype.size())),
+        if self.count <= 1 || self.head.content.is_some() {
+            0
+        } else if self.dtype == DType::String {
+            sent
+        } else if values::lie_as_in_memory(self.dtype) {
+            0
+        } else {
+            sent.min(self.count.saturating_mul(self.dtype.size()))
         }
     }
 
