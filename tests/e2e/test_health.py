@@ -117,8 +117,9 @@ def test_a_server_none_of_whose_models_can_be_asked_is_not_ready(tmp_path: Path)
 def test_a_server_is_not_ready_while_its_models_folder_has_nothing(tmp_path: Path) -> None:
     """Nothing is known of such a model, but it should be served."""
     base = tmp_path / "late"
+    base.mkdir()
     with (
-        serving(f"late={base}", WITH_GRPC, "--file_system_poll_wait_seconds=0.05") as served,
+        serving(f"late={base}", WITH_GRPC, "--file_system_poll_wait_seconds=1") as served,
         grpc.insecure_channel(served.grpc) as channel,
     ):
         assert [page(served, path) for path in ("/readyz", "/readyz/late")] == [(503, NOT_READY)] * 2
