@@ -101,7 +101,7 @@ def test_templates_use_what_there_is() -> None:
 
 
 def test_flags_of_the_chart_exist() -> None:
-    written = set(re.findall(r"^- --([a-z_]+)", TEMPLATES, re.MULTILINE))
+    written = set(re.findall(r"^- (?:\{\{ printf \")?--([a-z_]+)", TEMPLATES, re.MULTILINE))
     assert {"model_base_path", "drain_delay_seconds", "auth_file", "tls_cert_file"} <= written
     assert written <= set(FLAGS)
     # What the chart sets cannot be set beside it.
