@@ -80,6 +80,16 @@ def test_values_are_as_their_schema_says(values: Path | None) -> None:
         assert flag in FLAGS
 
 
+def test_what_null_has_taken_away_may_be_null() -> None:
+    """``helm upgrade --reuse-values`` has the schema see a null of before, other upgrades do not."""
+    schema = jsonschema.Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
+    taken = {"resources": {"limits": None}, "replicas": None, "topologySpread": None, "flags": {"log_format": None}}
+    schema.validate(merged(VALUES, taken))
+    schema.validate(merged(VALUES, {"resources": None}))
+    for read in ("probes", "drainSeconds"):
+        assert not schema.is_valid({**VALUES, read: None})
+
+
 def test_the_schema_knows_every_value_and_no_other() -> None:
     def known(schema: Any, before: str = "") -> Iterator[str]:
         for key, value in schema.get("properties", {}).items():

@@ -134,7 +134,9 @@ make one pod of a number that is taken away. */}}
 {{- if eq (replace "-" "_" $name) "admin_token" }}
 {{- fail "flags.admin_token would be in the pod for all to read: give SERVABLE_ADMIN_TOKEN from a Secret, in env or envFrom" }}
 {{- end }}
+{{- if not (kindIs "invalid" $value) }}
 - {{ printf "--%s=%s" $name (include "servable.value" $value) | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 
