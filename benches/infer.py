@@ -1,12 +1,13 @@
 """What the Open Inference Protocol and lean bodies cost beside TensorFlow Serving's API, by turns.
 
-    python benches/infer.py [--seconds 2] [--rounds 5]
+    python benches/infer.py [--seconds 2] [--rounds 5] [--flag=--shared_memory_in_place]
 
 One server, three models that hardly compute. Three numbers by gRPC: ``Predict``, ``ModelInfer``, and a bare
 synchronous C++ service (``floor_grpc/``) that answers the bytes of ``ModelInfer``. One picture of 150,528
 floats in and 1,000 out, then as many out as in: every form of a request. Each row has the median of the
 rounds; added is the server's CPU time less that of TensorFlow's bare run of the same tensors. Writes
-docs/performance.md between its markers, unless the run is shortened. Needs wrk, cargo and gRPC's C++ library.
+docs/performance.md between its markers, unless the run is shortened or the server has more flags. Needs
+wrk, cargo and gRPC's C++ library.
 """
 
 from __future__ import annotations
@@ -232,13 +233,14 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--seconds", type=float, default=WHOLE[0], help="of each load, in each round")
     parser.add_argument("--rounds", type=int, default=WHOLE[1], help="of each load")
+    parser.add_argument("--flag", action="append", default=[], help="of the server; may be repeated")
     given = parser.parse_args(argv)
     BUILD.mkdir(parents=True, exist_ok=True)
     models = prepare(BUILD / "models")
     programs = grpc_load.build(BUILD)
     named = [f"{name}={models[name].base}" for name in (TINY, STUB, ECHO)]
     flags = ("--engine=tensorflow", "--shared_memory=/servable_infer", "--port=0", "--rest_api_port=0")
-    command = [sys.executable, "-m", "servable", "serve", *named, *flags]
+    command = [sys.executable, "-m", "servable", "serve", *named, *flags, *given.flag]
     try:
         with Process(command, BUILD / "infer.log") as process:
             rest = process.wait_for(r"REST API at:\S+?:(\d+)")[1]
@@ -252,7 +254,7 @@ def main(argv: Sequence[str]) -> int:
     finally:
         SHARED.unlink(missing_ok=True)
     text = "\n\n".join(tables)
-    if (given.seconds, given.rounds) >= WHOLE:
+    if (given.seconds, given.rounds) >= WHOLE and not given.flag:
         head = f"`python benches/infer.py`, {datetime.date.today()}, {os.cpu_count()} cores:\n\n"
         replace_between_markers(DOCUMENT, head + text + "\n", "benches/infer.py")
     return 0
