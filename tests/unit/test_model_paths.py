@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from servable.config.model_paths import model_from_path, patience
+from servable.config.model_paths import model_from_path, patience, shown_uri
 from servable.config.values import Folder, Latest, ModelConfig
 from servable.engines.formats import fingerprint
 from servable.errors import UsageError
@@ -224,3 +224,19 @@ def test_a_file_that_is_no_model_and_one_that_is_not_there(tmp_path: Path) -> No
 )
 def test_names_of_uris(uri: str, name: str) -> None:
     assert model_from_path(uri) == ModelConfig(name, uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("/models/a:b@c?d", "/models/a:b@c?d"),
+        ("s3://bucket/models/a@b", "s3://bucket/models/a@b"),
+        ("ftp://user@host/m", "ftp://user@host/m"),
+        ("ftp://user:secret@host:21/m", "ftp://user:…@host:21/m"),
+        ("ftp://user:se@cret@host", "ftp://user:…@host"),
+        ("https://host/m.zip?sig=secret/@", "https://host/m.zip?…"),
+        ("https://host?secret", "https://host?…"),
+    ],
+)
+def test_no_secret_of_a_uri_is_shown(uri: str, shown: str) -> None:
+    assert shown_uri(uri) == shown

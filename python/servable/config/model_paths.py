@@ -46,6 +46,22 @@ def is_model_uri(base_path: str) -> bool:
         return False
 
 
+def shown_uri(uri: str) -> str:
+    """Returns a URI as logs and errors show it: without a password, and without a query, often a signature.
+
+    Anything else is returned as it is.
+    """
+    scheme, is_uri, rest = uri.partition("://")
+    if not is_uri:
+        return uri
+    place, query, _ = rest.partition("?")
+    authority, slash, path = place.partition("/")
+    user, at, host = authority.rpartition("@")
+    if at and ":" in user:
+        authority = f"{user.partition(':')[0]}:…@{host}"
+    return f"{scheme}://{authority}{slash}{path}" + ("?…" if query else "")
+
+
 def local_path(base_path: str) -> str:
     """Returns the path of a ``file://`` URI; any other path unchanged."""
     return unquote(urlsplit(base_path).path) if base_path.startswith("file://") else base_path

@@ -139,7 +139,8 @@ class Conversion:
     def _from_cache_or_made(self, work: _Work) -> str:
         key = _key(work)
         if key in self._refused:
-            raise self._refused[key]
+            # Without the traceback of the last time, which would grow.
+            raise self._refused[key].with_traceback(None)
         load = work.load
         of, place = (load.model, load.version), self._cache.place(load.path, key)
         known = self._cache.claim(of, place)
