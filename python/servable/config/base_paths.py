@@ -119,6 +119,8 @@ def _parts(path: str) -> tuple[str, ...] | None:
     strange = any(part in (".", "..") or "/" in part or "\\" in part for part in plain) or "::" in unquote(
         path
     )
+    # Only the Web takes what follows ? for no part of a path, which may lead on from there.
+    strange = strange or (uri.scheme not in ("http", "https") and bool({"?", "#"} & set(path)))
     if strange or "\\" in uri.netloc:
         return None
     return (uri.scheme.lower(), uri.netloc.lower(), *plain)
