@@ -3,7 +3,7 @@
 Nothing heavy is imported until it is needed: this module costs a few milliseconds.
 
 Exit statuses. ``servable``: 0 success, 1 the server could not start or did not answer, 2 invalid command
-line. ``tensorflow_model_server``: 0 stopped or ``--version``, 255 everything else, ``--help`` included, as in
+line, 130 interrupted, 141 nobody reads the output. ``tensorflow_model_server``: 0 stopped or ``--version``, 255 everything else, ``--help`` included, as in
 TensorFlow Serving.
 """
 
@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from servable.cli.commands import BY_NAME, usage
+from servable.cli.ending import ended
 from servable.errors import ServableError, StatusError, TensorFlowNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ EXIT_MODEL_SERVER = 255
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command ``servable``; returns the exit status."""
+    return ended(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else "help"
     if not all(map(str.isascii, arguments)):
