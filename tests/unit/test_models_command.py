@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from http_stub import answering
 
-from servable.cli.models import models, reload
+from servable.cli.models import label, models, reload, version_policy
 
 LIST = {"models": []}
 
@@ -60,3 +60,16 @@ def test_an_administration_is_understood(capsys: pytest.CaptureFixture[str]) -> 
     with answering((200, LIST)) as stub:
         assert models([f"--admin_address={stub.address}"]) == 0
     assert capsys.readouterr().out.startswith("MODEL")
+
+
+def test_numbers_without_end_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    digits = "9" * 5000
+    for argv in ([f"canary={digits}"], ["canary=²"]):
+        with pytest.raises(SystemExit, match="2"):
+            label(["m", *argv])
+        assert "expected LABEL=VERSION" in capsys.readouterr().err
+    for versions in (digits, f"latest:{digits}"):
+        with pytest.raises(ValueError, match="--versions expects"):
+            version_policy(versions)
+    assert models(["--admin_address=127.0.0.1:99999"]) == 1
+    assert "--admin_address expects" in capsys.readouterr().err

@@ -102,7 +102,7 @@ class Administration:
         scheme, _, where = self.address.rpartition("://")
         host, _, port = where.rstrip("/").rpartition(":")
         host, seconds = host.strip("[]"), self._patience()
-        if scheme not in ("", "http", "https") or not port.isdecimal():
+        if scheme not in ("", "http", "https") or not (port.isdecimal() and int(port[:6]) <= 65535):
             expected = f"--admin_address expects HOST:PORT or https://HOST:PORT, got {self.address!r}"
             raise StatusError("INVALID_ARGUMENT", expected)
         if scheme != "https":
@@ -300,7 +300,7 @@ def label(argv: Sequence[str]) -> int:
     changes: dict[str, int | None] = {}
     for one in given.labels:
         text, equals, version = one.rpartition("=")
-        if not equals or not text or (version and not version.isdecimal()):
+        if not equals or not text or (version and not _is_version(version)):
             parser.error(f"expected LABEL=VERSION or LABEL=, got {one!r}")
         changes[text] = int(version) if version else None
 
@@ -355,14 +355,19 @@ def version_policy(text: str) -> Fields:
     Raises ``ValueError``.
     """
     kind, _, count = text.partition(":")
-    if kind == "latest" and (not count or count.isdecimal()):
+    if kind == "latest" and (not count or _is_version(count)):
         return {"latest": {"num_versions": int(count or 1)}}
     if text == "all":
         return {"all": {}}
     numbers = text.split(",")
-    if not all(one.strip().isdecimal() for one in numbers):
+    if not all(_is_version(one.strip()) for one in numbers):
         raise ValueError(f"--versions expects latest, latest:N, all, or numbers like 3,4; got {text!r}")
     return {"specific": {"versions": [int(one) for one in numbers]}}
+
+
+def _is_version(text: str) -> bool:
+    """True for a number that a version may have, or that is not much larger."""
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def models_table(listed: Sequence[Fields], colours: Colours | None = None) -> str:
