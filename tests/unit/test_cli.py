@@ -405,3 +405,19 @@ def test_an_interrupted_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture
     monkeypatch.setattr(cli, "_command", interrupted)
     assert cli.main(["version"]) == 130
     assert capsys.readouterr().err == ""
+
+
+def test_standard_streams_that_are_closed_are_no_place_for_a_connection(tmp_path: Path) -> None:
+    """A library that prints to descriptor 2 must not print to a client."""
+    code = (
+        "import os, socket, sys\n"
+        "for one in range(3): os.close(one)\n"
+        "from servable.cli import main\n"
+        "main(['version', '--nonsense'])\n"
+        "one = socket.socket()\n"
+        "open(sys.argv[1], 'w').write(f'{one.fileno()} {os.readlink(\"/proc/self/fd/2\")}')\n"
+        "os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=True)
+    number, second = (tmp_path / "out").read_text().split()
+    assert int(number) > 2 and second == os.devnull

@@ -288,6 +288,44 @@ def test_a_warm_up_file_from_requests(
     assert read(str(model)).warmup_records == 3
 
 
+def test_lines_of_requests_end_where_json_lines_do(model: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "requests.jsonl"
+    lines.write_text('{"signature_name": "serving_default", "note": "a\u2028b\x85", "instances": [1.0]}\r\n')
+    assert make(str(model), [f"@{lines}"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.json", b"\xff\xd8"), ("a.json", b'{"instances": [' + b"9" * 5000 + b"]}"), ("a.jsonl", b"{")],
+)
+def test_files_of_requests_that_are_none(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert main(["warmup", "make", str(model), f"--request=@{tmp_path / name}"]) == 1
+    assert "is not JSON" in capsys.readouterr().err
+
+
+def test_records_of_something_else(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_records(str(tmp_path / "other"), [b"\xff"])
+    for argv in (["show", str(tmp_path / "other")], ["make", str(model), f"--log={tmp_path / 'other'}"]):
+        assert main(["warmup", *argv]) == 1
+        assert "record 1 of" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_file(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: str, records: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tfrecord, "write_records", full)
+    assert main(["warmup", "make", str(model)]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert not list((model / "assets.extra").iterdir())
+
+
 def test_requests_are_made_up_where_none_is_given(model: Path) -> None:
     assert make(str(model), []) == 1
 
@@ -301,6 +339,9 @@ def test_requests_are_made_up_where_none_is_given(model: Path) -> None:
         ({"instances": [{"a": 1.0}]}, "expected the inputs"),
         ({"inputs": [1.0]}, "several inputs need their names"),
         ({"signature_name": "none", "inputs": 1}, "there is no signature none"),
+        ({"signature_name": ["none"], "inputs": 1}, "there is no signature"),
+        ({"signature_name": "halves", "inputs": [1e9]}, "input . has dtype half"),
+        ({"signature_name": "brains", "inputs": [1e300]}, "input . has dtype bfloat16"),
         ({"inputs": {"a": [1.0], "b": [1.5]}}, "input b has dtype int32"),
         ({"inputs": {"a": [[1.0], [1.0, 2.0]], "b": [1]}}, "lists of different lengths"),
         ({"signature_name": "text", "inputs": [1]}, "expected text"),

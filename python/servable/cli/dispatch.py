@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from servable.cli.commands import BY_NAME, usage
 from servable.cli.ending import ended
+from servable.cli.standard_streams import open_closed_ones
 from servable.errors import ServableError, StatusError, TensorFlowNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ EXIT_MODEL_SERVER = 255
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command ``servable``; returns the exit status."""
+    open_closed_ones()
     return ended(lambda: _main(argv))
 
 
@@ -69,6 +71,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
 
 def tensorflow_model_server(argv: Sequence[str] | None = None) -> int:
     """Runs ``tensorflow_model_server``, with TensorFlow Serving's syntax, defaults, texts and statuses."""
+    open_closed_ones()
     with _hangups_held():
         return _model_server(list(sys.argv[1:] if argv is None else argv))
 
