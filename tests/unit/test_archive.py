@@ -386,6 +386,22 @@ def test_what_cannot_be_unpacked_is_fetched_once(
     assert os.listdir(tmp_path) == []
 
 
+def test_a_name_may_have_spaces_and_letters_of_any_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def urlopen(request: urllib.request.Request, timeout: float) -> Reply:
+        asked.append(request.full_url)
+        reply = Reply(GRAPH)
+        reply.headers = {}
+        return reply
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    open_store("https://example.com/a%20b/größe 1.onnx?s=a/b%2F", str(tmp_path), MIB).versions()
+    assert asked == ["https://example.com/a%20b/gr%C3%B6%C3%9Fe%201.onnx?s=a/b%2F"]
+
+
 def test_a_change_is_noticed_without_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(monkeypatch, tagged=False, **{"m.onnx": b"one"})
     store = open_store("https://example.com/m.onnx", str(tmp_path), MIB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from servable.cli import main
 from servable.cli.table import table
 from servable.cli.warmup import flattened, make, prediction_log
 from servable.errors import StatusError
+from servable.savedmodel import tfrecord
 from servable.savedmodel.saved_model import read
 from servable.savedmodel.signature import Signature
 from servable.savedmodel.tfrecord import masked, read_records, write_records

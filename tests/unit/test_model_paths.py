@@ -220,6 +220,12 @@ def test_a_file_that_is_no_model_and_one_that_is_not_there(tmp_path: Path) -> No
         ("https://host/m.tar.gz", "m"),
         ("https://[host/m.onnx", "m"),
         ("s3://bucket/models/m/", "m"),
+        ("s3://bucket/models/bert.v1", "bert.v1"),
+        ("s3://bucket/models/m/3", "m"),
+        ("s3://bucket", "bucket"),
+        ("file:///models/m/3", "m"),
+        ("ftp://user:secret@host/model.onnx", "host"),
+        ("https://host/my%20m.zip?signature=a/b.c", "my m"),
     ],
 )
 def test_names_of_uris(uri: str, name: str) -> None:

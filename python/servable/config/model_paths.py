@@ -161,11 +161,15 @@ def _version_of(folder: str) -> Folder:
 
 
 def _name_of_uri(uri: str) -> str:
-    if not is_model_uri(uri):
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
         return uri.rstrip("/").rpartition("/")[2].partition(".")[0]
-    parts = urlsplit(uri)
-    # The name of a bucket says what is in it; that of a web server does not.
-    bucket = "" if parts.scheme in ("http", "https") else f"{parts.netloc}/"
+    is_web = parts.scheme in ("http", "https")
+    if is_web and not is_model_uri(uri):
+        return unquote(parts.path.rstrip("/").rpartition("/")[2].partition(".")[0])
+    # The name of a bucket says what is in it; that of a web server does not, nor does who asks.
+    bucket = "" if is_web else f"{parts.netloc.rpartition('@')[2]}/"
     return unquote(model_name(bucket + parts.path.lstrip("/")))
 
 

@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from servable.config.model_paths import is_model_uri, shown_uri
 from servable.progress import Task, board
@@ -213,7 +213,8 @@ class ArchiveStore:
 
 def _asked(url: str, known: str = "") -> Any:
     """Sends a request; ``known`` is the tag of what need not be sent again. Raises ``HTTPError``."""
-    request = urllib.request.Request(url)
+    # As browsers send what people write: a name may have spaces, and letters of any language.
+    request = urllib.request.Request(quote(url, safe="%/:?#[]@!$&'()*+,;=~"))
     if known:
         request.add_header("If-None-Match", known)
     return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
