@@ -52,6 +52,7 @@ def test_a_result_and_the_phases_before_it() -> None:
 def test_it_runs_keras_on_tensorflow_without_the_gpu() -> None:
     result, _ = run("say(result=dict(os.environ))")
     assert (result["KERAS_BACKEND"], result["CUDA_VISIBLE_DEVICES"]) == ("tensorflow", "-1")
+    assert result["TMPDIR"] == "/", "the folder of /target: what is left there goes with it"
 
 
 def test_what_is_explained_needs_no_output() -> None:
@@ -59,6 +60,14 @@ def test_what_is_explained_needs_no_output() -> None:
         "print('a trace', file=sys.stderr); say(code='DATA_LOSS', message='it is damaged', hint='copy it')"
     )
     assert (error.code, error.message, error.hint) == ("DATA_LOSS", "it is damaged", "copy it")
+
+
+def test_of_much_output_the_end_is_shown() -> None:
+    error = error_of(
+        "print('x' * 1_000_000, file=sys.stderr); print('the end', file=sys.stderr)\n"
+        "say(code='UNKNOWN', message='no', hint='')"
+    )
+    assert error.message.endswith("\nthe end") and len(error.message) < 100_000
 
 
 def test_what_is_not_explained_shows_the_last_output() -> None:

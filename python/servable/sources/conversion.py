@@ -239,7 +239,8 @@ def _key(work: _Work) -> str:
         except OSError as error:
             raise _unreadable(path, error) from None
         name = os.path.relpath(path, work.load.path) if path != work.load.path else "."
-        digest.update(f"\n{name} {content.hexdigest()}".encode())
+        # Not every name is UTF-8.
+        digest.update(b"\n%s %s" % (os.fsencode(name), content.hexdigest().encode()))
     return digest.hexdigest()[:32]
 
 
