@@ -385,3 +385,24 @@ def test_tables() -> None:
         "17.3 MB",
         "2.0 TB",
     ]
+
+
+def test_a_model_does_not_speak_to_the_terminal(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = messages.message_class("tensorflow.SavedModel")()
+    message.ParseFromString((model / "saved_model.pb").read_bytes())
+    message.meta_graphs[0].meta_info_def.tags.append("\x1b]0;title\x07")
+    (model / "saved_model.pb").write_bytes(message.SerializeToString())
+    main(["inspect", str(model)])
+    told = capsys.readouterr().out
+    assert "\x1b" not in told and "\\x1b]0;title\\x07" in told
+    assert table(("A", "B"), [("one\x1b[2J\ntwo", "b")]) == "A                B\none\\x1b[2J\\ntwo  b\n"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"meta_graphs { " * 2000])
+def test_a_text_that_is_none(
+    model: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model / "saved_model.pb").unlink()
+    (model / "saved_model.pbtxt").write_bytes(content)
+    assert main(["inspect", str(model)]) == 1
+    assert "as a SavedModel" in capsys.readouterr().err

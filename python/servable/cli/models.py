@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from servable.cli.colour import Colours
+from servable.cli.printable import printable
 from servable.cli.table import table
 from servable.errors import ServableError, StatusError
 from servable.sizes import size_text
@@ -392,7 +393,7 @@ def models_table(listed: Sequence[Fields], colours: Colours | None = None) -> st
         name = paint.get(cell.strip(), "") if heads[column] == "STATE" else ""
         return getattr(known, name)(cell) if name else cell
 
-    return table(heads, rows, painted) + "".join(f"{note.rstrip()}\n" for note in notes)
+    return table(heads, rows, painted) + "".join(f"{printable(note.rstrip())}\n" for note in notes)
 
 
 def _row(name: str, version: Fields, labels: Sequence[str]) -> tuple[str, ...]:
@@ -454,9 +455,9 @@ def asked(given: argparse.Namespace, wait: float, work: Callable[[Administration
     try:
         return work(server)
     except StatusError as error:
-        print(f"servable: {error}", file=sys.stderr)
+        print(printable(f"servable: {error}"), file=sys.stderr)
         if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+            print(printable(f"hint: {error.hint}"), file=sys.stderr)
     except (ServableError, OSError) as error:
         print(f"servable: {error}", file=sys.stderr)
     return 1
