@@ -118,7 +118,8 @@ class Administration:
             context = ssl.create_default_context(cafile=self._trust.ca or None)
             if self._trust.certificate:
                 named = f"--cert_file {self._trust.certificate}"
-                context.load_cert_chain(self._trust.certificate, self._trust.key or None)
+                # Without a password: OpenSSL would ask for one on the terminal.
+                context.load_cert_chain(self._trust.certificate, self._trust.key or None, password="")
         except (OSError, ValueError) as error:
             said = error.strerror or error if isinstance(error, OSError) else error
             raise StatusError("INVALID_ARGUMENT", f"{named} cannot be read: {said}") from None
