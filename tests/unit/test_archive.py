@@ -402,6 +402,23 @@ def test_a_name_may_have_spaces_and_letters_of_any_language(
     assert asked == ["https://example.com/a%20b/gr%C3%B6%C3%9Fe%201.onnx?s=a/b%2F"]
 
 
+def test_a_url_may_have_a_name_and_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[urllib.request.Request] = []
+
+    def urlopen(request: urllib.request.Request, timeout: float) -> Reply:
+        asked.append(request)
+        reply = Reply(GRAPH)
+        reply.headers = {}
+        return reply
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    open_store("https://user:p%40ss@example.com:8000/m.onnx?a@b", str(tmp_path), MIB).versions()
+    (request,) = asked
+    assert request.full_url == "https://example.com:8000/m.onnx?a@b"
+    assert request.unredirected_hdrs == {"Authorization": "Basic dXNlcjpwQHNz"}
+    assert "Authorization" not in request.headers, "which would go where the site sends us"
+
+
 def test_a_change_is_noticed_without_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(monkeypatch, tagged=False, **{"m.onnx": b"one"})
     store = open_store("https://example.com/m.onnx", str(tmp_path), MIB)

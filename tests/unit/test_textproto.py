@@ -338,6 +338,7 @@ def test_what_the_parser_says_of_a_file_is_said_once(
     [
         ('server_key: "SECRET" client_verify: perhaps', '1:37: Expected "true" or "false".'),
         ('server_cert: "C"\nserver_key: "SECRET', "2:13: String missing ending quote"),
+        ("server_key: SECRET", "1:13: Expected string but found"),
         ('server_key: "SECRET\\xg"', "1:13: "),
     ],
 )

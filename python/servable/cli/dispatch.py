@@ -3,8 +3,8 @@
 Nothing heavy is imported until it is needed: this module costs a few milliseconds.
 
 Exit statuses. ``servable``: 0 success, 1 the server could not start or did not answer, 2 invalid command
-line, 130 interrupted, 141 nobody reads the output. ``tensorflow_model_server``: 0 stopped or ``--version``, 255 everything else, ``--help`` included, as in
-TensorFlow Serving.
+line, 130 interrupted, 141 nobody reads the output. ``tensorflow_model_server``: 0 stopped or ``--version``,
+255 everything else, ``--help`` included, as in TensorFlow Serving.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a command ends that is interrupted, whose output nobody takes, or whose folder is gone: without a traceback."""
+"""Ends of a command without a traceback: Ctrl-C, output that nobody takes, a current folder that is gone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TextIO
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -20,8 +21,7 @@ def ended(run: Callable[[], int]) -> int:
             return run()
         finally:
             # Python would report an error of its own at exit.
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            _flush()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except OSError as error:
@@ -43,9 +43,15 @@ def _failed(error: OSError) -> int:
     return EXIT_ERROR
 
 
+def _flush() -> None:
+    stdout: TextIO | None = sys.stdout
+    if stdout is not None:
+        stdout.flush()
+
+
 def _takes_output() -> bool:
     try:
-        sys.stdout.flush()
+        _flush()
     except OSError:
         return False
     return True

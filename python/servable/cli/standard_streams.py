@@ -8,8 +8,8 @@ import os
 def open_closed_ones() -> None:
     """Puts the null device in the place of standard streams that are closed.
 
-    Otherwise the next file or connection would get the number of one, and what libraries print would go there:
-    to a client.
+    Otherwise the next file or connection would get the number of one, and what libraries print would go
+    there: to a client.
     """
     for descriptor in range(3):
         try:

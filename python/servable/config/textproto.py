@@ -49,8 +49,9 @@ def _complaint(text: str, error: Exception) -> str:
     number, lines = said.partition(":")[0], text.split("\n")
     if number.isdigit() and int(number) <= len(lines):
         said = said.replace(f"'{lines[int(number) - 1]}': ", "", 1)
-    unended, quoted, _ = said.partition("String missing ending quote")
-    return unended + quoted if quoted else said
+    for quoting in ("String missing ending quote", "Expected string but found"):
+        said = said.partition(f"{quoting}:")[0] + quoting if f"{quoting}:" in said else said
+    return said
 
 
 def _read(path: str) -> str:

@@ -6,6 +6,7 @@ limit. Names that lead out of the folder, links and devices are refused.
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import os
@@ -19,7 +20,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from servable.config.model_paths import is_model_uri, shown_uri
 from servable.progress import Task, board
@@ -213,8 +214,16 @@ class ArchiveStore:
 
 def _asked(url: str, known: str = "") -> Any:
     """Sends a request; ``known`` is the tag of what need not be sent again. Raises ``HTTPError``."""
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, has_user, host = authority.rpartition("@")
     # As browsers send what people write: a name may have spaces, and letters of any language.
-    request = urllib.request.Request(quote(url, safe="%/:?#[]@!$&'()*+,;=~"))
+    plain = quote(f"{scheme}://{host}{slash}{path}", safe="%/:?#[]@!$&'()*+,;=~")
+    request = urllib.request.Request(plain)
+    if has_user:
+        coded = base64.b64encode(unquote(user).encode()).decode()
+        # Not for where the site may send us.
+        request.add_unredirected_header("Authorization", f"Basic {coded}")
     if known:
         request.add_header("If-None-Match", known)
     return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
