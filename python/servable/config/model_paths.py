@@ -168,8 +168,9 @@ def _name_of_uri(uri: str) -> str:
     is_web = parts.scheme in ("http", "https")
     if is_web and not is_model_uri(uri):
         return unquote(parts.path.rstrip("/").rpartition("/")[2].partition(".")[0])
-    # The name of a bucket says what is in it; that of a web server does not, nor does who asks.
-    bucket = "" if is_web else f"{parts.netloc.rpartition('@')[2]}/"
+    # The name of a bucket says what is in it; that of a web server does not, and a password is none.
+    user, _, host = parts.netloc.rpartition("@")
+    bucket = "" if is_web else f"{host if ':' in user else parts.netloc}/"
     return unquote(model_name(bucket + parts.path.lstrip("/")))
 
 
