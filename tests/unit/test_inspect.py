@@ -34,6 +34,7 @@ PAIR = {
     "text": Signature("text", [("x", "string", "[-1]")], [("y", "string", "[-1]")]),
     "halves": Signature("halves", [("x", "half", "[-1]")], [("y", "half", "[-1]")]),
     "brains": Signature("brains", [("x", "bfloat16", "[-1]")], [("y", "bfloat16", "[-1]")]),
+    "bytes": Signature("bytes", [("x", "uint8", "[-1]")], [("y", "float", "[-1]")]),
     "complex": Signature("complex", [("x", "complex64", "[-1]")], [("y", "float", "[-1]")]),
 }
 
@@ -344,6 +345,7 @@ def test_requests_are_made_up_where_none_is_given(model: Path) -> None:
         ({"signature_name": ["none"], "inputs": 1}, "there is no signature"),
         ({"signature_name": "halves", "inputs": [1e9]}, "input . has dtype half"),
         ({"signature_name": "brains", "inputs": [1e300]}, "input . has dtype bfloat16"),
+        ({"signature_name": "bytes", "inputs": [300]}, "input x has dtype uint8: 300 is outside of its range"),
         ({"inputs": {"a": [1.0], "b": [1.5]}}, "input b has dtype int32"),
         ({"inputs": {"a": [[1.0], [1.0, 2.0]], "b": [1]}}, "lists of different lengths"),
         ({"signature_name": "text", "inputs": [1]}, "expected text"),

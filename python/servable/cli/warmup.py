@@ -48,6 +48,13 @@ FIELDS = {
     "bfloat16": "half_val",
 }
 """The field of a TensorProto with the values of each dtype (tensorflow/core/framework/tensor.proto)."""
+RANGES = {
+    "int8": range(-(1 << 7), 1 << 7),
+    "int16": range(-(1 << 15), 1 << 15),
+    "uint8": range(1 << 8),
+    "uint16": range(1 << 16),
+}
+"""The values of dtypes whose field is wider."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -272,6 +279,8 @@ def _converted(value: Any, dtype: str) -> Any:
         if not isinstance(value, str):
             raise TypeError(f"expected text or {{'b64': …}}, got {value!r}")
         return value.encode()
+    if dtype in RANGES and isinstance(value, int) and value not in RANGES[dtype]:
+        raise ValueError(f"{value} is outside of its range")
     if dtype == "bool" and not isinstance(value, bool):
         raise TypeError(f"expected true or false, got {value!r}")
     if dtype == "half":

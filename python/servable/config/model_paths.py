@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 from servable.config.values import Folder, ModelConfig
@@ -67,12 +69,34 @@ def local_path(base_path: str) -> str:
     return unquote(urlsplit(base_path).path) if base_path.startswith("file://") else base_path
 
 
-def cache_dir(stated: str, environment: Mapping[str, str]) -> str:
-    """Returns the cache for remote versions: ``stated``, else ``servable`` in $XDG_CACHE_HOME or ~/.cache."""
+def cache_dir(stated: str, environment: Mapping[str, str], make: bool = True) -> str:
+    """Returns the cache for remote versions: ``stated``, else ``servable`` in $XDG_CACHE_HOME or ~/.cache.
+
+    A user without a home has a folder below that of temporary files, which is made at once, so that nobody
+    else makes it. Raises ``UsageError`` if somebody did, who could put models there.
+    """
     if stated:
         return os.path.abspath(os.path.expanduser(stated))
-    home = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(home, "servable")
+    caches = environment.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(caches):
+        caches = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(caches, "servable") if os.path.isabs(caches) else _private_folder(environment, make)
+
+
+def _private_folder(environment: Mapping[str, str], make: bool) -> str:
+    user = os.geteuid()
+    folder = os.path.join(os.path.abspath(environment.get("TMPDIR") or "/tmp"), f"servable-{user}")
+    if make:
+        with suppress(OSError):
+            os.mkdir(folder, 0o700)
+    with suppress(FileNotFoundError):  # it could not be made: whoever needs it says so
+        known = os.lstat(folder)
+        if not stat.S_ISDIR(known.st_mode) or known.st_uid != user or known.st_mode & 0o022:
+            raise UsageError(
+                f"user {user} has no home for a cache, and {folder} is open to others: name a folder with "
+                "--model_cache_dir"
+            )
+    return folder
 
 
 def patience(environment: Mapping[str, str]) -> float:
