@@ -453,7 +453,7 @@ def _check_servable(model: ModelConfig) -> None:
         )
     for text in (model.name, *model.labels):
         # JSON can write them, protobuf and logs cannot.
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
             raise invalid_argument(f"A name or a label of model {model.name!a} is not UTF-8: {text!a}")
     if any(not -(2**63) <= version < 2**63 for version in model.labels.values()):
         raise StatusError("INVALID_ARGUMENT", f"A label of model {model.name} is outside of int64")
@@ -461,10 +461,12 @@ def _check_servable(model: ModelConfig) -> None:
 
 def _is_uri_or_path(path: str) -> bool:
     """False for a URI that cannot be taken apart."""
+    if "://" not in path:
+        return True
     try:
         urlsplit(path)
     except ValueError:
-        return "://" not in path
+        return False
     return True
 
 
