@@ -345,7 +345,7 @@ def test_requests_are_made_up_where_none_is_given(model: Path) -> None:
         ({"signature_name": ["none"], "inputs": 1}, "there is no signature"),
         ({"signature_name": "halves", "inputs": [1e9]}, "input . has dtype half"),
         ({"signature_name": "brains", "inputs": [1e300]}, "input . has dtype bfloat16"),
-        ({"signature_name": "bytes", "inputs": [300]}, "input x has dtype uint8: 300 is outside of its range"),
+        ({"signature_name": "bytes", "inputs": [300]}, "x has dtype uint8: 300 is outside"),
         ({"inputs": {"a": [1.0], "b": [1.5]}}, "input b has dtype int32"),
         ({"inputs": {"a": [[1.0], [1.0, 2.0]], "b": [1]}}, "lists of different lengths"),
         ({"signature_name": "text", "inputs": [1]}, "expected text"),
@@ -401,9 +401,7 @@ def test_a_model_does_not_speak_to_the_terminal(model: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"meta_graphs { " * 2000])
-def test_a_text_that_is_none(
-    model: Path, content: bytes, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_text_that_is_none(model: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     (model / "saved_model.pb").unlink()
     (model / "saved_model.pbtxt").write_bytes(content)
     assert main(["inspect", str(model)]) == 1
