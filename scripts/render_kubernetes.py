@@ -40,7 +40,8 @@ def helm() -> str | None:
     """Returns Helm: $HELM, the one that `make test-kubernetes` builds, or an installed one; None if there
     is none.
     """
-    built = ROOT / "build" / "kubernetes" / "bin" / "helm"
+    tools = os.environ.get("SERVABLE_KUBERNETES_BIN") or ROOT / "build" / "kubernetes" / "bin"
+    built = Path(tools) / "helm"
     return os.environ.get("HELM") or (str(built) if built.exists() else shutil.which("helm"))
 
 

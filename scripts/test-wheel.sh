@@ -45,7 +45,8 @@ python "$root/examples/mobilenet_v2/export.py" models/mobilenet_v2/1
 servable serve models/mobilenet_v2 --port=0 --rest_api_port=0 2>log &
 server=$!
 trap 'kill "$server" 2>/dev/null || true' EXIT
-for _ in $(seq 600); do
+# Its ports may open before the model has loaded, on a slow machine: the line comes once it has.
+for _ in $(seq 1800); do
   grep -q 'ready: 1 of 1 models' log && break
   kill -0 "$server" 2>/dev/null || break
   read -rt 0.1 <> <(:) || true

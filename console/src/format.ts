@@ -110,3 +110,12 @@ export function dtypeName(dtype: string): string {
   const plain = dtype.replace(/^DT_/i, "").replace(/_REF$/i, "").toLowerCase();
   return Object.hasOwn(NAMES, plain) ? (NAMES[plain] ?? plain) : plain;
 }
+
+/** Whether Intl takes it for a language. */
+export function isLanguage(name: string): boolean {
+  try {
+    return Intl.getCanonicalLocales(name).length === 1;
+  } catch {
+    return false;
+  }
+}

@@ -1,4 +1,5 @@
 // Starts the page.
+import "./language";
 import { render } from "preact";
 import { App } from "./app";
 

@@ -1,6 +1,6 @@
 // Numbers, times, sizes and names as they are shown.
 import { describe, expect, it } from "vitest";
-import { bytes, cut, duration, milliseconds, number, percent, plain, seconds, tensorType } from "../src/format";
+import { bytes, cut, duration, isLanguage, milliseconds, number, percent, plain, seconds, tensorType } from "../src/format";
 
 describe("numbers", () => {
   it("have three digits", () => {
@@ -64,5 +64,12 @@ describe("types of tensors", () => {
     expect(tensorType("DT_HALF", [])).toBe("float16 []");
     expect(tensorType("DT_INT64_REF", null)).toBe("int64 of any rank");
     expect(tensorType("DT_CONSTRUCTOR", [1])).toBe("constructor [1]");
+  });
+});
+
+describe("a language's name", () => {
+  it("is one that Intl takes, not that of Chromium without a locale", () => {
+    expect(["en-US", "de", "zh-Hant-TW"].map(isLanguage)).toEqual([true, true, true]);
+    expect(["en-US@posix", "C", ""].map(isLanguage)).toEqual([false, false, false]);
   });
 });

@@ -76,6 +76,17 @@ def test_dialogs_and_answers_keep_nobody_out(visitor: Visitor, fake: Fake) -> No
     assert serious(page) == []
 
 
+@pytest.mark.in_every_run
+def test_a_browser_without_a_locale_sees_the_page(visitor: Visitor, fake: Fake) -> None:
+    """Chromium calls its language en-US@posix then, which is none."""
+    no_language = "Object.defineProperty(Navigator.prototype, 'language', {get: () => 'en-US@posix'})"
+    visitor.context.add_init_script(no_language)
+    page = visitor.open(fake(ordinary()).url)
+    page.get_by_role("link", name="digits").wait_for()
+    page.goto(page.url.partition("#")[0] + "#/traffic/m")
+    page.locator(".uplot").first.wait_for()
+
+
 def test_a_thousand_models_are_searched_and_paged(visitor: Visitor, fake: Fake) -> None:
     page = visitor.open(fake(Scene([model(f"model-{number:04}") for number in range(1000)])).url)
     page.get_by_text("1–50 of 1,000 models").wait_for()

@@ -113,8 +113,8 @@ class Walkthrough:
         self.served = Served(process)
         ready = self.served.wait_for_line(r"ready: (\d+) of \d+ models")
         # The server does not wait for long conversions.
-        if ready[1] == "0" and " loaded " not in self.served.log:
-            self.served.wait_for_line(" loaded ")
+        if ready[1] == "0":
+            self.served.wait_for_line(r"ready: [1-9]\d* of \d+ models")
 
     def _provide(self, name: str) -> None:
         """Puts a model of the tests into the folder, unless the page has made one of that name."""

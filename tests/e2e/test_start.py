@@ -162,6 +162,19 @@ def broken(base: Path, how: str) -> Path:
     return base
 
 
+@pytest.mark.parametrize("command", [FRIENDLY, DROP_IN], ids=["serve", "tensorflow_model_server"])
+def test_a_model_that_comes_late_is_told_of(tmp_path: Path, command: tuple[str, ...]) -> None:
+    late = tmp_path / "late"
+    late.mkdir()
+    models = config_file(tmp_path, entry("good", GOOD), entry("late", late))
+    flags = (f"--model_config_file={models}", "--file_system_poll_wait_seconds=1", "--port=0")
+    with serving(*flags, f"--grpc_socket_path={tmp_path / 'grpc.sock'}", command=command) as served:
+        assert "ready: 1 of 2 models available" in served.log
+        put_version("half_plus_two", late, 1)
+        served.wait_for_line("ready: 2 of 2 models available")
+        assert "loaded late version 1" in served.log
+
+
 @pytest.mark.parametrize(
     ("how", "said", "advice"),
     [

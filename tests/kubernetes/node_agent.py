@@ -58,6 +58,12 @@ def node(place: Place, name: str, zone: str = "a") -> Iterator[NodeAgent]:
     thread.start()
     try:
         yield agent
+    except BaseException:
+        # A test's failure: what the containers said is why.
+        for pod in list(agent.pods.values()):
+            for container in pod.processes:
+                print(f"{pod.name}, {container}:\n{pod.log(container)[-4000:]}")
+        raise
     finally:
         agent.stop()
         thread.join()

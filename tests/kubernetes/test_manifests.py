@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -69,6 +70,45 @@ def test_prometheus_has_a_certificate_where_clients_need_one() -> None:
     assert endpoint["tlsConfig"]["keySecret"] == {"name": "scraper", "key": "tls.key"}
 
 
+ODD_TEXTS = (
+    {"model": {"persistentVolumeClaim": {"claimName": "123", "subPath": "2024"}}},
+    {"model": {"image": {"reference": "registry.example.com/flowers", "subPath": "1"}}},
+    {"model": {"name": '"a"#b'}},
+    {"flags": {"access_log_file": "a: b #c", "log_format": None, "memory_budget": 1e12}},
+    {"config": "  model_config_list {\n}\n", "batching": " x: 1\ny\t2\n\n"},
+    {"auth": {"existingSecret": "1"}, "priorityClassName": "on", "runtimeClassName": "2"},
+    {"resources": None, "gpu": {"count": 1}},
+    {"image": {"tag": "a" * 62 + "-1"}},
+)
+
+
+@pytest.mark.parametrize("values", ODD_TEXTS, ids=lambda values: "-".join(values))
+def test_texts_stay_what_they_are(values: dict[str, Any], tmp_path: Path) -> None:
+    """YAML takes many texts for numbers, booleans, comments or something with members."""
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    made = template("-f", file)
+    conforms(made, RELEASES[-1])
+    of_kind = {one["kind"]: one for one in yaml.safe_load_all(made)}
+    (container,) = of_kind["Deployment"]["spec"]["template"]["spec"]["containers"]
+    given = dict(word[2:].split("=", 1) for word in container["args"] if "=" in word)
+    for name, value in values.get("flags", {}).items():
+        expected = str(int(value)) if isinstance(value, float) else value
+        assert given.get(name) == expected
+    for name, key in (("config", "models.config"), ("batching", "batching.config")):
+        if name in values:
+            assert of_kind["ConfigMap"]["data"][key] == values[name]
+
+
+def test_stores_of_a_config_may_be_reached() -> None:
+    ports = []
+    for config in ('base_path: "/models/m"', 'base_path: "s3://bucket/m"'):
+        made = yaml.safe_load_all(template("--set", f"config={config}"))
+        (policy,) = (one for one in made if one["kind"] == "NetworkPolicy")
+        ports.append([port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]])
+    assert ports == [[], [53, 53, 443]]
+
+
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("folder", KUSTOMIZATIONS)
 def test_what_kustomize_makes_conforms(folder: str, release: str) -> None:
@@ -116,6 +156,18 @@ def test_the_base_is_what_the_chart_makes() -> None:
         (["tls.existingSecret=t", "probes.protocol=grpc"], "know no TLS"),
         (["flags.admin_token=x"], "SERVABLE_ADMIN_TOKEN"),
         ([*CLIENT_CERTIFICATES], "serviceMonitor.clientCertificateSecret"),
+        (["serviceMonitor.enabled=true", "auth.existingSecret=t"], "serviceMonitor.tokenSecret.name"),
+        (["modelsDir=/models", "config=x"], "modelsDir, config and model.uri"),
+        (["flags.models_dir=/models"], "is set by the chart from its own values"),
+        (["autoscaling.kind=hpa", "autoscaling.minReplicas=11"], "more than autoscaling.maxReplicas"),
+        (["service.rest=80", "service.grpc=80"], "two ports"),
+        (["strategy.maxSurge=0%"], "strategy"),
+        (["model.name=a:b"], "model/name"),
+        (["probes=null"], "missing property 'probes'"),
+        (["podLabels.app\\.kubernetes\\.io/name=x"], "podLabels"),
+        (["nodeSelector.gpu=true"], "got boolean, want string"),
+        (["env[0].name=A", "env[0].value=1"], "env/0/value"),
+        (["cache.sizeLimit=10GB"], "sizeLimit"),
     ],
 )
 def test_what_cannot_be_is_refused(settings: list[str], said: str) -> None:

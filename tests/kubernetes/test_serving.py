@@ -20,7 +20,7 @@ from control_plane import ControlPlane
 from kube_api import ApiError
 from metrics_adapter import adapter
 from node_agent import NodeAgent, Place, node
-from releases import Models, Release, claim, namespace
+from releases import CHART, Models, Release, claim, namespace
 from servers import put_version, until
 from traffic import asking
 
@@ -98,6 +98,18 @@ def test_a_rolled_template_loses_no_request(served: Release) -> None:
     assert counts.failed == {}
     assert counts.retried == 0
     assert len(counts.pods) == 4
+
+
+def test_an_upgrade_that_cannot_start_takes_nothing_away(served: Release) -> None:
+    before = set(served.ready_pods())
+    wrong = ("--reuse-values", "--set", "flags.no_such_flag=1", "--atomic", "--timeout", "20s")
+    with asking(served.service(), PREDICT, HALF) as counts:
+        with pytest.raises(AssertionError, match="rolled back"):
+            served.plane.helm("upgrade", served.name, str(CHART), "-n", served.namespace, *wrong)
+        assert until(lambda: len(served.pods()) == 2)
+    print("rolled back:", counts)
+    assert set(served.ready_pods()) == before
+    assert counts.failed == {} and counts.retried == 0
 
 
 def test_a_new_version_is_served_without_a_new_pod(served: Release, models: Models) -> None:
@@ -256,6 +268,22 @@ def test_tls_and_tokens_from_secrets(plane: ControlPlane, nodes: list[NodeAgent]
     plane.api.patch(f"{secrets}/tokens", {"data": {"tokens": both}})
     assert until(lambda: status(second) == 200)
     assert len(release.ready_pods()) == 1
+    plane.helm("uninstall", release.name, "-n", where, "--wait")
+
+
+def test_every_folder_is_a_model(plane: ControlPlane, nodes: list[NodeAgent], models: Models) -> None:
+    where = namespace(plane, "folders", restricted=True)
+    claim(plane, where, models.folder)
+    flags = {"lazy_load": True, "memory_budget": "1GiB"}
+    model = {"persistentVolumeClaim": {"claimName": "models"}}
+    values = {**VALUES, "replicas": 1, "model": model, "modelsDir": "/models", "flags": flags}
+    release = Release(plane, where, values)
+    release.install()
+    release.settle()
+    ((host, port),) = release.service().ready()
+    for name, body in (("half_plus_two", HALF), ("loop", {"inputs": 3})):
+        answer = requests.post(f"http://{host}:{port}/v1/models/{name}:predict", json=body, timeout=30)
+        assert answer.status_code == 200, answer.text
     plane.helm("uninstall", release.name, "-n", where, "--wait")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from servable.engines import export_process
 from servable.engines.export_process import ExportProcess, Job
 from servable.errors import StatusError
 
+TARGET = os.path.join(tempfile.gettempdir(), "target")
 HEAD = """
 import json, os, sys, signal
 job = json.loads(sys.argv[-1])
@@ -24,7 +26,7 @@ def run(program: str, stopped: threading.Event | None = None) -> tuple[dict[str,
     phases: list[str] = []
     process = ExportProcess((sys.executable, "-c", HEAD + program))
     result = process.run(
-        Job("convert", "/source", "/target"),
+        Job("convert", "/source", TARGET),
         stopped or threading.Event(),
         lambda phase, _: phases.append(phase),
     )
@@ -40,7 +42,7 @@ def error_of(program: str) -> StatusError:
 def test_a_result_and_the_phases_before_it() -> None:
     program = "say(phase='one'); print('noise', flush=True); say(phase='two'); say(result={'job': job})"
     result, phases = run(program)
-    assert result == {"job": {"kind": "convert", "source": "/source", "target": "/target"}}
+    assert result == {"job": {"kind": "convert", "source": "/source", "target": TARGET}}
     assert phases[0] == "Python is being started"
     assert [one for one in dict.fromkeys(phases) if one in ("one", "two")] in (
         ["one", "two"],
@@ -52,7 +54,15 @@ def test_a_result_and_the_phases_before_it() -> None:
 def test_it_runs_keras_on_tensorflow_without_the_gpu() -> None:
     result, _ = run("say(result=dict(os.environ))")
     assert (result["KERAS_BACKEND"], result["CUDA_VISIBLE_DEVICES"]) == ("tensorflow", "-1")
-    assert result["TMPDIR"] == "/", "the folder of /target: what is left there goes with it"
+
+
+def test_only_the_folder_of_the_result_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container with a read-only root there may be no folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
+    program = "import tempfile; say(result={'folder': tempfile.gettempdir()})"
+    job = Job("convert", "", str(tmp_path / "model"))
+    process = ExportProcess((sys.executable, "-c", HEAD + program))
+    assert process.run(job, threading.Event(), lambda *_: None) == {"folder": str(tmp_path)}
 
 
 def test_what_is_explained_needs_no_output() -> None:

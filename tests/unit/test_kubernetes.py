@@ -80,6 +80,17 @@ def test_values_are_as_their_schema_says(values: Path | None) -> None:
         assert flag in FLAGS
 
 
+def test_what_null_has_taken_away_may_be_null() -> None:
+    """``helm upgrade --reuse-values`` has the schema see a null of before, other upgrades do not."""
+    schema = jsonschema.Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
+    spread = {"replicas": None, "topologySpread": None}
+    for taken in ({"resources": {"limits": None}}, {"resources": None, **spread}):
+        schema.validate(merged(VALUES, taken))
+    schema.validate(merged(VALUES, {"flags": {"log_format": None}}))
+    for read in ("probes", "drainSeconds"):
+        assert not schema.is_valid({**VALUES, read: None})
+
+
 def test_the_schema_knows_every_value_and_no_other() -> None:
     def known(schema: Any, before: str = "") -> Iterator[str]:
         for key, value in schema.get("properties", {}).items():
@@ -101,7 +112,7 @@ def test_templates_use_what_there_is() -> None:
 
 
 def test_flags_of_the_chart_exist() -> None:
-    written = set(re.findall(r"^- --([a-z_]+)", TEMPLATES, re.MULTILINE))
+    written = set(re.findall(r"^- (?:\{\{ printf \")?--([a-z_]+)", TEMPLATES, re.MULTILINE))
     assert {"model_base_path", "drain_delay_seconds", "auth_file", "tls_cert_file"} <= written
     assert written <= set(FLAGS)
     # What the chart sets cannot be set beside it.

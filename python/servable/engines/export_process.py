@@ -123,7 +123,8 @@ class ExportProcess:
         stopped: ends the job, with CANCELLED; so does its time limit, with DEADLINE_EXCEEDED. say: called
         again and again, with the phase and the seconds since the begin.
         """
-        with tempfile.TemporaryFile() as printed:
+        # Where the result goes can be written; in a container with a read-only root perhaps nothing else.
+        with tempfile.TemporaryFile(dir=os.path.dirname(job.target) or None) as printed:
             process = self._started(job, printed)
             try:
                 message = _followed(process, stopped, say)
@@ -150,8 +151,7 @@ class ExportProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=printed,
-                # Temporary files go with the rest of the result if it is killed.
-                env=_without_secrets(os.environ) | ENVIRONMENT | {"TMPDIR": os.path.dirname(job.target)},
+                env=_without_secrets(os.environ) | ENVIRONMENT | _temporary_files(job.target),
                 # A Ctrl-C is for the server, which ends this process.
                 start_new_session=True,
             )
@@ -165,6 +165,12 @@ _SECRETS = re.compile("TOKEN|SECRET|PASSWORD|CREDENTIAL|_KEY|^AWS_|^AZURE_|^GOOG
 def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """Returns what the process that reads a foreign file may know of the server's environment."""
     return {name: value for name, value in environment.items() if not _SECRETS.search(name)}
+
+
+def _temporary_files(target: str) -> dict[str, str]:
+    """Returns the variable that has temporary files written beside the result."""
+    folder = os.path.dirname(target)
+    return {"TMPDIR": folder} if folder else {}
 
 
 def _followed(

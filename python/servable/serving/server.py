@@ -43,6 +43,7 @@ from servable.serving.console import Parts, bring_console
 from servable.serving.handover import LAST_REQUESTS_SECONDS, ON_ITS_WAY_SECONDS, HandoverSocket
 from servable.serving.main_thread import Bell, Outcome
 from servable.serving.models_dir import ModelsDir
+from servable.serving.readiness import Readiness
 from servable.serving.report import StartReport
 from servable.serving.surroundings import Surroundings
 from servable.sources.discovery import discovery_at
@@ -166,12 +167,7 @@ class Server:
         self.manager.end_of_start()
         self.report.open_at(self.addresses)
         self._tell_who_may_reload()
-        availability = self.manager.availability().values()
-        answers = (Availability.AVAILABLE, Availability.ON_DEMAND)
-        available = sum(one in answers for one in availability)
-        ready = f"{available} of {len(availability)} models available"
-        _log.info("ready: %s", ready)
-        around.notifier.ready(ready, took_over=around.former is not None)
+        Readiness(self.manager, around.notifier).tell(took_over=around.former is not None)
         self._follow()
         return True
 

@@ -76,6 +76,10 @@ class Notifier:
         main = (f"MAINPID={os.getpid()}",) if took_over else ()
         self._change(True, "READY=1", *main, f"STATUS={status}")
 
+    def serving(self, status: str) -> None:
+        """How the models stand has changed. Told only while requests are answered."""
+        self._tell_if_serving(f"STATUS={status}")
+
     def reloading(self) -> None:
         """The configuration is being read again; ``reloaded`` follows.
 

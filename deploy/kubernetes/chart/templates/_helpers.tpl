@@ -20,7 +20,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "servable.labels" -}}
 {{ include "servable.selector" . }}
-app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | trimAll "-_." | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
@@ -55,7 +55,7 @@ make one pod of a number that is taken away. */}}
 {{- define "servable.source" -}}
 {{- $model := .Values.model }}
 {{- $given := list }}
-{{- if $model.uri }}{{ $given = append $given "uri" }}{{ end }}
+{{- if or $model.uri (contains "://" .Values.modelsDir) }}{{ $given = append $given "uri" }}{{ end }}
 {{- if $model.image.reference }}{{ $given = append $given "image" }}{{ end }}
 {{- if $model.initContainer.image }}{{ $given = append $given "init" }}{{ end }}
 {{- if gt (len $given) 1 }}
@@ -64,9 +64,24 @@ make one pod of a number that is taken away. */}}
 {{- if and $model.uri .Values.config }}
 {{- fail "model.uri is one model: with config, put its URI into the config's base_path" }}
 {{- end }}
+{{- if and .Values.modelsDir (or .Values.config $model.uri) }}
+{{- fail "modelsDir, config and model.uri: give one, as each says which models there are" }}
+{{- end }}
 {{- if $given }}{{ first $given }}{{ else if $model.persistentVolumeClaim.claimName }}claim
 {{- else if not .Values.config }}
-{{- fail "no model: give model.persistentVolumeClaim.claimName, model.uri, model.image.reference, model.initContainer.image or config" }}
+{{- fail "no model: give model.persistentVolumeClaim.claimName, model.uri, model.image.reference, model.initContainer.image, modelsDir or config" }}
+{{- end }}
+{{- end }}
+
+{{/* Where an init container writes, and where the claim or image is without a config. */}}
+{{- define "servable.models" -}}
+/models{{ if not .Values.modelsDir }}/{{ .Values.model.name }}{{ end }}
+{{- end }}
+
+{{/* Refuses an autoscaler that could not choose; its argument is the value autoscaling. */}}
+{{- define "servable.pods" -}}
+{{- if gt (int .minReplicas) (int .maxReplicas) }}
+{{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas" }}
 {{- end }}
 {{- end }}
 
@@ -77,17 +92,19 @@ make one pod of a number that is taken away. */}}
 
 {{/* The flags that the chart sets: a list in YAML. */}}
 {{- define "servable.args" -}}
-{{- $taken := list "port" "rest_api_port" "host" "model_name" "model_base_path" "model_config_file" "model_config_file_poll_wait_seconds" "model_cache_dir" "drain_delay_seconds" "shutdown_grace_seconds" "auth_file" "tls_cert_file" "tls_key_file" "tls_client_ca_file" "enable_batching" "batching_parameters_file" "metrics_path" "enable_rest_healthcheck" "enable_grpc_healthcheck_service" }}
+{{- $taken := list "port" "rest_api_port" "host" "model_name" "model_base_path" "models_dir" "model_config_file" "model_config_file_poll_wait_seconds" "model_cache_dir" "drain_delay_seconds" "shutdown_grace_seconds" "auth_file" "tls_cert_file" "tls_key_file" "tls_client_ca_file" "enable_batching" "batching_parameters_file" "metrics_path" "enable_rest_healthcheck" "enable_grpc_healthcheck_service" }}
 - serve
 {{- if .Values.config }}
 - --model_config_file=/etc/servable/config/models.config
 - --model_config_file_poll_wait_seconds={{ .Values.reloadSeconds }}
+{{- else if .Values.modelsDir }}
+- {{ printf "--models_dir=%s" .Values.modelsDir | quote }}
 {{- else if .Values.model.uri }}
-- --model_name={{ .Values.model.name }}
-- --model_base_path={{ .Values.model.uri }}
+- {{ printf "--model_name=%s" .Values.model.name | quote }}
+- {{ printf "--model_base_path=%s" .Values.model.uri | quote }}
 {{- else }}
-- --model_name={{ .Values.model.name }}
-- --model_base_path=/models/{{ .Values.model.name }}
+- {{ printf "--model_name=%s" .Values.model.name | quote }}
+- {{ printf "--model_base_path=/models/%s" .Values.model.name | quote }}
 {{- end }}
 - --rest_api_port=8501
 - --port=8500
@@ -99,13 +116,13 @@ make one pod of a number that is taken away. */}}
 - --batching_parameters_file=/etc/servable/batching/batching.config
 {{- end }}
 {{- if .Values.auth.existingSecret }}
-- --auth_file=/etc/servable/auth/{{ .Values.auth.key }}
+- {{ printf "--auth_file=/etc/servable/auth/%s" .Values.auth.key | quote }}
 {{- end }}
 {{- if .Values.tls.existingSecret }}
 - --tls_cert_file=/etc/servable/tls/tls.crt
 - --tls_key_file=/etc/servable/tls/tls.key
 {{- if .Values.tls.clientCA.existingSecret }}
-- --tls_client_ca_file=/etc/servable/client-ca/{{ .Values.tls.clientCA.key }}
+- {{ printf "--tls_client_ca_file=/etc/servable/client-ca/%s" .Values.tls.clientCA.key | quote }}
 {{- end }}
 {{- else if .Values.tls.clientCA.existingSecret }}
 {{- fail "tls.clientCA needs tls.existingSecret" }}
@@ -117,7 +134,9 @@ make one pod of a number that is taken away. */}}
 {{- if eq (replace "-" "_" $name) "admin_token" }}
 {{- fail "flags.admin_token would be in the pod for all to read: give SERVABLE_ADMIN_TOKEN from a Secret, in env or envFrom" }}
 {{- end }}
-- --{{ $name }}={{ include "servable.value" $value }}
+{{- if not (kindIs "invalid" $value) }}
+- {{ printf "--%s=%s" $name (include "servable.value" $value) | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 
