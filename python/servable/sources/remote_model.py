@@ -266,8 +266,8 @@ class RemoteModel:
             timer.join()
 
     def _silent(self) -> None:
-        name = self._model.name
-        _log.warning("%s of servable %s has not said for %g s what it has", self._shown, name, SILENCE_SECONDS)
+        name, seconds = self._model.name, SILENCE_SECONDS
+        _log.warning("%s of servable %s has not said for %g s what it has", self._shown, name, seconds)
         try:
             self._serve_cached()
         except OSError as error:
