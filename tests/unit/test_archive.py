@@ -426,3 +426,16 @@ def test_a_change_is_noticed_without_tags(tmp_path: Path, monkeypatch: pytest.Mo
     assert store.files(*store.versions().values()) == before
     site.files["m.onnx"] = b"two"
     assert store.files(*store.versions().values()) != before
+
+
+@pytest.mark.parametrize(
+    ("base_path", "name"),
+    [
+        ("https://example.com/a/m.zip?token=secret", "m.zip"),
+        ("ftp://user:secret@example.com", "user_example.com"),
+        ("s3://bucket/models/m/", "m"),
+    ],
+)
+def test_the_cache_is_named_without_secrets(tmp_path: Path, base_path: str, name: str) -> None:
+    folder = Cache(str(tmp_path), base_path).folder
+    assert os.path.basename(folder).rpartition("-")[0] == name
