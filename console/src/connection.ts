@@ -1,8 +1,10 @@
 // The connection to the server: every request of the page, what is known of the server meanwhile (there,
 // gone, wanting a token, having one without the rights), and values that are asked for again and again.
 import { useEffect, useState } from "preact/hooks";
+import { keptIn } from "./kept";
 
 const TOKEN = "servable-token";
+const kept = keptIn(() => sessionStorage);
 /** After this long without an answer the server counts as gone; for what is asked for again and again. */
 const PATIENCE_MS = 10_000;
 const RETRY_MS = 1_500;
@@ -53,11 +55,11 @@ export class Refused extends Error {
 export class Gone extends Error {}
 
 export function token(): string | null {
-  return sessionStorage.getItem(TOKEN);
+  return kept.get(TOKEN);
 }
 
 export function giveToken(text: string): void {
-  sessionStorage.setItem(TOKEN, text);
+  kept.set(TOKEN, text);
   become({ question: "none", epoch: state.epoch + 1 });
 }
 
@@ -83,9 +85,12 @@ export interface Asked {
   patience?: number;
 }
 
-async function ask(path: string, asked: Asked): Promise<Response> {
+async function ask<T>(path: string, asked: Asked, read: (answer: Response) => Promise<T>): Promise<T> {
   const shown = token();
-  const answer = await sent(path, asked, shown);
+  return sent(path, asked, shown, (answer) => taken(answer, shown, read));
+}
+
+async function taken<T>(answer: Response, shown: string | null, read: (answer: Response) => Promise<T>): Promise<T> {
   // What a proxy says when the server behind it does not answer.
   if (answer.status === 502 || answer.status === 504) {
     become({ standing: "gone" });
@@ -94,13 +99,14 @@ async function ask(path: string, asked: Asked): Promise<Response> {
   if (state.standing !== "there") {
     become({ standing: "there", epoch: state.standing === "gone" ? state.epoch + 1 : state.epoch });
   }
-  if (answer.ok) return answer;
+  if (answer.ok) return read(answer);
   // Another token may have been given while this was on its way.
   if (answer.status === 401 && shown === token()) become({ question: "needed" });
   throw new Refused(answer.status, errorText(await answer.text(), answer.status));
 }
 
-async function sent(path: string, asked: Asked, shown: string | null): Promise<Response> {
+/** Sends a request; `take` reads its answer to the end, for which there is no more patience than for its beginning. */
+async function sent<T>(path: string, asked: Asked, shown: string | null, take: (answer: Response) => Promise<T>): Promise<T> {
   const headers: Record<string, string> = { Accept: "application/json, */*" };
   // A header has no other characters; a token that has some is wrong anyway.
   if (shown !== null && /^[\x21-\x7e]+$/.test(shown)) headers["Authorization"] = `Bearer ${shown}`;
@@ -110,7 +116,7 @@ async function sent(path: string, asked: Asked, shown: string | null): Promise<R
   asked.signal?.addEventListener("abort", end);
   const timer = asked.patience === undefined ? undefined : setTimeout(end, asked.patience);
   try {
-    return await fetch(path, {
+    const answer = await fetch(path, {
       method: asked.method ?? "GET",
       headers,
       body: asked.body ?? null,
@@ -118,8 +124,11 @@ async function sent(path: string, asked: Asked, shown: string | null): Promise<R
       cache: "no-store",
       credentials: "same-origin",
     });
+    return await take(answer);
   } catch (error) {
     if (asked.signal?.aborted) throw error;
+    // It was an answer, though perhaps none of Servable's.
+    if (error instanceof Refused || error instanceof Gone || error instanceof SyntaxError) throw error;
     become({ standing: "gone" });
     throw new Gone(String(error));
   } finally {
@@ -140,15 +149,15 @@ export function errorText(body: string, status: number): string {
 }
 
 export async function text(path: string, asked: Asked = {}): Promise<string> {
-  return (await ask(path, asked)).text();
+  return ask(path, asked, (answer) => answer.text());
 }
 
 export async function json<T>(path: string, asked: Asked = {}): Promise<T> {
-  return (await ask(path, asked)).json() as Promise<T>;
+  return ask(path, asked, (answer) => answer.json() as Promise<T>);
 }
 
 export async function blob(path: string, asked: Asked = {}): Promise<Blob> {
-  return (await ask(path, asked)).blob();
+  return ask(path, asked, (answer) => answer.blob());
 }
 
 export interface Polled<T> {

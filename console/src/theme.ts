@@ -1,14 +1,16 @@
 // Light, dark, or as the system is: an attribute of the document that the style sheet knows.
 import { useEffect, useState } from "preact/hooks";
+import { keptIn } from "./kept";
 
 const KEY = "servable-theme";
+const kept = keptIn(() => localStorage);
 export type Theme = "system" | "light" | "dark";
 const ORDER: Theme[] = ["system", "light", "dark"];
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const listeners = new Set<() => void>();
 
 function stored(): Theme {
-  const found = localStorage.getItem(KEY);
+  const found = kept.get(KEY);
   return found === "light" || found === "dark" ? found : "system";
 }
 
@@ -25,7 +27,7 @@ apply();
 
 export function nextTheme(): void {
   theme = ORDER[(ORDER.indexOf(theme) + 1) % ORDER.length] ?? "system";
-  localStorage.setItem(KEY, theme);
+  kept.set(KEY, theme);
   apply();
 }
 

@@ -50,11 +50,17 @@ class Task:
             bar = "#" * full + "-" * (_BAR - full)
             said = f"{self.title} [{bar}] {share:4.0%} of {size_text(self.total)}{left}"
         else:
-            detail = self._detail() if self._detail is not None else ""
+            detail = self._told()
             counted = f"{size_text(self.done)}, " if self.done else ""
             said = f"{self.title}: {f'{detail}, ' if detail else ''}{counted}{_time(seconds)}"
         said = "".join(one if one.isprintable() else "?" for one in said)
         return said if len(said) <= width else said[: max(width - 1, 0)] + "…"
+
+    def _told(self) -> str:
+        try:
+            return self._detail() if self._detail is not None else ""
+        except Exception:  # what is asked may have ended at this moment
+            return ""
 
 
 def _time(seconds: float) -> str:

@@ -10,6 +10,7 @@ the same, it returns the one that runs. Neither imports anything until it is use
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,8 @@ def servable_session_server() -> Iterator[Factory]:
             key = repr([*map(_known_as, what), sorted(flags.items())])
             if key not in running:
                 running[key] = servers.enter_context(_server(*what, **flags))
-            return running[key]
+            # A test may have stopped it.
+            return running[key].start()
 
         yield start
 
@@ -52,5 +54,7 @@ def _server(*what: Any, **flags: Any) -> Server:
 
 
 def _known_as(what: object) -> str:
-    is_path = isinstance(what, str) or hasattr(what, "__fspath__")
-    return f"{type(what).__qualname__} {what if is_path else id(what)}"
+    if not (isinstance(what, str) or hasattr(what, "__fspath__")):
+        return f"{type(what).__qualname__} {id(what)}"
+    # The current folder may be another the next time.
+    return f"{type(what).__qualname__} {what} in {os.getcwd()}"

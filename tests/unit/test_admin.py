@@ -259,7 +259,7 @@ def test_an_error_says_what_it_is(start: Start, caplog: pytest.LogCaptureFixture
     assert "GET /admin/models/defect failed" in caplog.text
 
 
-@pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b"nul"])
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b"nul", b"9" * 5000])
 def test_a_body_that_is_no_json(start: Start, body: bytes) -> None:
     connection = HTTPConnection("127.0.0.1", start().port, timeout=PATIENCE)
     connection.request("PUT", "/admin/models/m", body)

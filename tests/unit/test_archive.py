@@ -126,7 +126,7 @@ class Site:
         monkeypatch.setattr("urllib.request.urlopen", self._open)
 
     def _open(self, request: urllib.request.Request, timeout: float) -> Reply:
-        name = request.selector.rpartition("/")[2]
+        name = request.selector.partition("?")[0].rpartition("/")[2]
         if name not in self.files:
             raise urllib.error.HTTPError(request.full_url, 404, "Not Found", Message(), None)
         content = self.files[name]
@@ -293,3 +293,149 @@ def test_the_content_is_on_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert os.path.samefile(os.path.join(place, one.path), os.path.join(lies_at, one.path))
     cache.close(clear=False)
     assert (Path(place) / "variables" / "data").stat().st_size == MIB // 2
+
+
+def test_a_tar_file_may_end_with_a_zip_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        content = zip_of(**{"config.json": b"{}"})
+        member = tarfile.TarInfo("1/model.keras")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    assert zipfile.is_zipfile(packed), "that is how zipfile sees it"
+    serve_bytes(monkeypatch, packed.getvalue())
+    store = open_store("https://example.com/m.tar", str(tmp_path), MIB)
+    (place,) = store.versions().values()
+    assert [(file.path, file.size) for file in store.files(place)] == [("model.keras", len(content))]
+
+
+def test_a_zip_file_may_have_something_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_bytes(monkeypatch, b"#!/bin/sh\n" + zip_of(**{"1/model.onnx": GRAPH}))
+    store = open_store("https://example.com/m.zip", str(tmp_path), MIB)
+    (place,) = store.versions().values()
+    assert [file.path for file in store.files(place)] == ["model.onnx"]
+
+
+class Cut(Reply):
+    """What urlopen returns where a connection ends early: read() says nothing of it."""
+
+
+@pytest.mark.parametrize("url", ["https://example.com/m.tar", "https://example.com/m.onnx"])
+def test_what_came_in_part_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name in ("1/model.onnx", "2/model.onnx"):
+            member = tarfile.TarInfo(name)
+            member.size = len(GRAPH)
+            archive.addfile(member, io.BytesIO(GRAPH))
+    whole = packed.getvalue()
+    asked: list[str | None] = []
+
+    def urlopen(request: urllib.request.Request, timeout: float) -> Reply:
+        asked.append(request.get_header("If-none-match"))
+        # At the end of the first file, where a tar file may end as well.
+        reply = Reply(whole[:1024] if len(asked) == 1 else whole)
+        reply.headers = {"ETag": "one", "Content-Length": str(len(whole))}
+        return reply
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    store = open_store(url, str(tmp_path), MIB)
+    with pytest.raises(OSError, match="the connection ended early"):
+        store.versions()
+    assert len(store.versions()) == (2 if url.endswith(".tar") else 1)
+    assert asked == [None, None], "what came in part has no tag that is known"
+
+
+def encrypted() -> bytes:
+    content = bytearray(zip_of(**{"1/model.onnx": GRAPH}))
+    content[6] |= 1
+    content[content.find(b"PK\1\2") + 8] |= 1
+    return bytes(content)
+
+
+def strangely_packed() -> bytes:
+    content = bytearray(zip_of(**{"1/model.onnx": GRAPH}))
+    content[8] = content[content.find(b"PK\1\2") + 10] = 99
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encrypted(),
+        strangely_packed(),
+        tar_of(**{"1": GRAPH, "1/model.onnx": GRAPH}),
+        tar_of(**{"1/" + "n" * 300: GRAPH}),
+        b"",
+    ],
+)
+def test_what_cannot_be_unpacked_is_fetched_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    site = Site(monkeypatch, **{"m.zip": content})
+    store = open_store("https://user:secret@example.com/m.zip?signature=secret", str(tmp_path), MIB)
+    for _ in range(3):
+        with pytest.raises(OSError, match="not an archive that can be read") as error:
+            store.versions()
+        assert "secret" not in str(error.value)
+    assert site.sent == ["m.zip"]
+    assert error.traceback[-1].path == Path(archive.__file__)
+    assert len(error.traceback) < 5, "the traceback does not grow"
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_name_may_have_spaces_and_letters_of_any_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def urlopen(request: urllib.request.Request, timeout: float) -> Reply:
+        asked.append(request.full_url)
+        reply = Reply(GRAPH)
+        reply.headers = {}
+        return reply
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    open_store("https://example.com/a%20b/größe 1.onnx?s=a/b%2F", str(tmp_path), MIB).versions()
+    assert asked == ["https://example.com/a%20b/gr%C3%B6%C3%9Fe%201.onnx?s=a/b%2F"]
+
+
+def test_a_url_may_have_a_name_and_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[urllib.request.Request] = []
+
+    def urlopen(request: urllib.request.Request, timeout: float) -> Reply:
+        asked.append(request)
+        reply = Reply(GRAPH)
+        reply.headers = {}
+        return reply
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    open_store("https://user:p%40ss@example.com:8000/m.onnx?a@b", str(tmp_path), MIB).versions()
+    (request,) = asked
+    assert request.full_url == "https://example.com:8000/m.onnx?a@b"
+    assert request.unredirected_hdrs == {"Authorization": "Basic dXNlcjpwQHNz"}
+    assert "Authorization" not in request.headers, "which would go where the site sends us"
+
+
+def test_a_change_is_noticed_without_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site(monkeypatch, tagged=False, **{"m.onnx": b"one"})
+    store = open_store("https://example.com/m.onnx", str(tmp_path), MIB)
+    before = store.files(*store.versions().values())
+    assert store.files(*store.versions().values()) == before
+    site.files["m.onnx"] = b"two"
+    assert store.files(*store.versions().values()) != before
+
+
+@pytest.mark.parametrize(
+    ("base_path", "name"),
+    [
+        ("https://example.com/a/m.zip?token=secret", "m.zip"),
+        ("ftp://user:secret@example.com", "user_example.com"),
+        ("s3://bucket/models/m/", "m"),
+    ],
+)
+def test_the_cache_is_named_without_secrets(tmp_path: Path, base_path: str, name: str) -> None:
+    folder = Cache(str(tmp_path), base_path).folder
+    assert os.path.basename(folder).rpartition("-")[0] == name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -357,3 +358,66 @@ def test_importing_the_command_line_imports_nothing_heavy() -> None:
         "socket",
         "dataclasses",
     }
+
+
+def run_in(folder: Path | None, *argv: str, out: str = os.devnull) -> subprocess.CompletedProcess[str]:
+    """Runs ``servable`` with its output to a file; in a folder that is not there any more for None."""
+    code = "import os, sys, tempfile\n"
+    code += "gone = tempfile.mkdtemp(); os.chdir(gone); os.rmdir(gone)\n" if folder is None else ""
+    code += "from servable.cli import main\nsys.exit(main())\n"
+    with open(out, "w", encoding="utf-8") as output:
+        return subprocess.run(
+            [sys.executable, "-c", code, *argv],
+            stdout=output, stderr=subprocess.PIPE, text=True, cwd=folder, check=False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["flags", "--json"], ["predict", "--help"]])
+def test_output_that_cannot_be_written_is_told(tmp_path: Path, argv: list[str]) -> None:
+    ended = run_in(tmp_path, *argv, out="/dev/full")
+    assert ended.returncode == 1
+    assert ended.stderr == "servable: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("argv", [["flags", "--json"], ["serve", "--help"]])
+def test_a_reader_that_goes_is_no_error(argv: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "import sys; from servable.cli import main; sys.exit(main())"
+    with os.fdopen(writing, "wb") as output:
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *argv], stdout=output, stderr=subprocess.PIPE, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("argv", [["inspect", "m"], ["new", "m"], ["serve", "m"]])
+def test_a_current_folder_that_is_gone_is_told(argv: list[str]) -> None:
+    ended = run_in(None, *argv)
+    assert ended.returncode == 1
+    assert ended.stderr == "servable: the current folder is not there any more: change to another\n"
+
+
+def test_an_interrupted_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def interrupted(name: str) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_command", interrupted)
+    assert cli.main(["version"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_standard_streams_that_are_closed_are_no_place_for_a_connection(tmp_path: Path) -> None:
+    """A library that prints to descriptor 2 must not print to a client."""
+    code = (
+        "import os, socket, sys\n"
+        "for one in range(3): os.close(one)\n"
+        "from servable.cli import main\n"
+        "main(['version', '--nonsense'])\n"
+        "one = socket.socket()\n"
+        "open(sys.argv[1], 'w').write(f'{one.fileno()} {os.readlink(\"/proc/self/fd/2\")}')\n"
+        "os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=True)
+    number, second = (tmp_path / "out").read_text().split()
+    assert int(number) > 2 and second == os.devnull

@@ -13,7 +13,7 @@ from servable.client.binding import Given
 from servable.client.codecs.codec import BoundRequest, Call, Choice, Prediction
 from servable.client.dialogue import Dialogue, Pause, Send, Steps
 from servable.client.limits import Limits
-from servable.client.metadata_cache import FRESH_SECONDS, MetadataCache
+from servable.client.metadata_cache import FRESH_SECONDS, MOST_KEPT, MetadataCache
 from servable.client.transport.connection import Connection
 from servable.errors import (
     DeadlineExceededError,
@@ -283,3 +283,12 @@ def test_limits_that_are_none(make: Callable[[], Limits]) -> None:
 def test_an_infinite_limit_is_none() -> None:
     assert Limits(float("inf"), 1).timeout is None
     assert Connection(float("inf")).connect_timeout is None
+
+
+def test_metadata_of_so_many_models_is_kept() -> None:
+    cache = MetadataCache(lambda: 0.0)
+    for number in range(MOST_KEPT + 10):
+        cache.put(Choice("first"), metadata(1))
+        cache.put(Choice(f"m{number}"), metadata(number))
+    assert len(cache._kept) == MOST_KEPT
+    assert cache.get(Choice("first")) is not None and cache.get(Choice("m0")) is None

@@ -220,3 +220,13 @@ def test_a_certificate_that_is_not_there() -> None:
     for address in ("grpcs://localhost", "https://localhost"):
         with pytest.raises(InvalidArgumentError, match="cannot be read: embedded null byte"):
             Client(address, ca_file="a\0b")
+
+
+def test_a_reply_with_a_code_that_there_is_not(ask: Ask) -> None:
+    def odd(method: str, request: bytes, context: Any) -> bytes:
+        reply = message("GetModelStatusResponse")
+        reply.model_version_status.add(version=1).status.error_code = 99
+        return bytes(reply.SerializeToString())
+
+    with answering(odd) as stub, pytest.raises(InternalError, match="the reply is no GetModelStatusResponse"):
+        ask(stub.address, "status", "m")

@@ -218,3 +218,13 @@ def test_errors_travel_between_processes() -> None:
             "text",
             "hint",
         )
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_a_name_that_no_host_can_have(client: Any) -> None:
+    async def ask(asking: AsyncClient) -> None:
+        await asking.status("m")
+
+    asking = client(f"http://{'x' * 64}.example:1")
+    with pytest.raises(UnavailableError, match=r"no host can have the name|no answer from"):
+        asking.status("m") if client is Client else asyncio.run(ask(asking))

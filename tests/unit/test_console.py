@@ -461,3 +461,17 @@ def test_a_defect_is_an_internal_error(caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.ERROR), pytest.raises(StatusError) as error:
         ask(told.answer, "models")
     assert error.value.code == "INTERNAL" and "GET /console/api/models failed" in caplog.text
+
+
+def test_the_console_tells_no_password_of_a_store() -> None:
+    server = Server("a")
+    told: Any = server.listing
+    signed = "https://user:secret@host/a.zip?signature=secret"
+    told.manager = SimpleNamespace(
+        configured=lambda: (ModelConfig("a", signed),),
+        availability=server.availability,
+        failure=server.failure,
+    )
+    told.management = SimpleNamespace(model=lambda name: {**server.model(name), "base_path": signed})
+    page, one = told.page({}), told.model("a")
+    assert page["models"][0]["base_path"] == one["base_path"] == "https://user:…@host/a.zip?…"

@@ -459,3 +459,13 @@ def test_what_cannot_be_healed_has_the_error_of_before_and_why(
         one.heal(load(blind), HIDDEN)
     assert caught.value.message == HIDDEN.message
     assert 'pip install "servable[cpu]"' in caught.value.hint
+
+
+def test_names_of_files_need_not_be_utf_8(tmp_path: Path, keras: FakeKeras) -> None:
+    folder = tmp_path / "m" / "1"
+    (folder / "assets.extra").mkdir(parents=True)
+    (folder / "model.keras").write_bytes(b"content")
+    Path(os.fsdecode(os.fsencode(folder / "assets.extra") + b"/\xff")).write_bytes(b"extra")
+    place = converted(tmp_path, keras).prepare(load(folder))
+    assert os.listdir(os.fsencode(place) + b"/assets.extra") == [b"\xff"]
+    assert converted(tmp_path, keras).prepare(load(folder)) == place

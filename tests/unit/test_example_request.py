@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from servable.savedmodel.example_request import LONGEST_BODY, PNG, curl_line
+from servable.savedmodel.example_request import LONGEST_BODY, PNG, curl_line, example_body
 from servable.savedmodel.signature import Signature
 
 Argument = tuple[str, str, str]
@@ -108,3 +108,10 @@ def test_the_address_holds_port_and_quoted_name() -> None:
     assert curl_line("m", [signature(("x", "float", "[-1]"))], "https://localhost:1").endswith(
         " https://localhost:1/v1/models/m:predict"
     )
+
+
+def test_many_large_inputs_are_not_written_out() -> None:
+    many = signature(*((f"x{number}", "float", "[1000,1000]") for number in range(1000)))
+    assert curl_line("m", [many], "localhost:1").startswith("python3 -c ")
+    assert example_body(many) is None
+    assert example_body(signature(("x", "float", "[-1,3]"))) == {"instances": [[1.0, 1.0, 1.0]]}

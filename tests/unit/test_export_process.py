@@ -72,6 +72,14 @@ def test_what_is_explained_needs_no_output() -> None:
     assert (error.code, error.message, error.hint) == ("DATA_LOSS", "it is damaged", "copy it")
 
 
+def test_of_much_output_the_end_is_shown() -> None:
+    error = error_of(
+        "print('x' * 1_000_000, file=sys.stderr); print('the end', file=sys.stderr)\n"
+        "say(code='UNKNOWN', message='no', hint='')"
+    )
+    assert error.message.endswith("\nthe end") and len(error.message) < 100_000
+
+
 def test_what_is_not_explained_shows_the_last_output() -> None:
     error = error_of(
         "for line in range(100): print(f'line {line}.', file=sys.stderr)\n"

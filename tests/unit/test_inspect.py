@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from servable.cli import main
 from servable.cli.table import table
 from servable.cli.warmup import flattened, make, prediction_log
 from servable.errors import StatusError
+from servable.savedmodel import tfrecord
 from servable.savedmodel.saved_model import read
 from servable.savedmodel.signature import Signature
 from servable.savedmodel.tfrecord import masked, read_records, write_records
@@ -32,6 +34,7 @@ PAIR = {
     "text": Signature("text", [("x", "string", "[-1]")], [("y", "string", "[-1]")]),
     "halves": Signature("halves", [("x", "half", "[-1]")], [("y", "half", "[-1]")]),
     "brains": Signature("brains", [("x", "bfloat16", "[-1]")], [("y", "bfloat16", "[-1]")]),
+    "bytes": Signature("bytes", [("x", "uint8", "[-1]")], [("y", "float", "[-1]")]),
     "complex": Signature("complex", [("x", "complex64", "[-1]")], [("y", "float", "[-1]")]),
 }
 
@@ -288,6 +291,44 @@ def test_a_warm_up_file_from_requests(
     assert read(str(model)).warmup_records == 3
 
 
+def test_lines_of_requests_end_where_json_lines_do(model: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "requests.jsonl"
+    lines.write_text('{"signature_name": "serving_default", "note": "a\u2028b\x85", "instances": [1.0]}\r\n')
+    assert make(str(model), [f"@{lines}"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.json", b"\xff\xd8"), ("a.json", b'{"instances": [' + b"9" * 5000 + b"]}"), ("a.jsonl", b"{")],
+)
+def test_files_of_requests_that_are_none(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert main(["warmup", "make", str(model), f"--request=@{tmp_path / name}"]) == 1
+    assert "is not JSON" in capsys.readouterr().err
+
+
+def test_records_of_something_else(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_records(str(tmp_path / "other"), [b"\xff"])
+    for argv in (["show", str(tmp_path / "other")], ["make", str(model), f"--log={tmp_path / 'other'}"]):
+        assert main(["warmup", *argv]) == 1
+        assert "record 1 of" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_file(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: str, records: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tfrecord, "write_records", full)
+    assert main(["warmup", "make", str(model)]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert not list((model / "assets.extra").iterdir())
+
+
 def test_requests_are_made_up_where_none_is_given(model: Path) -> None:
     assert make(str(model), []) == 1
 
@@ -301,6 +342,10 @@ def test_requests_are_made_up_where_none_is_given(model: Path) -> None:
         ({"instances": [{"a": 1.0}]}, "expected the inputs"),
         ({"inputs": [1.0]}, "several inputs need their names"),
         ({"signature_name": "none", "inputs": 1}, "there is no signature none"),
+        ({"signature_name": ["none"], "inputs": 1}, "there is no signature"),
+        ({"signature_name": "halves", "inputs": [1e9]}, "input . has dtype half"),
+        ({"signature_name": "brains", "inputs": [1e300]}, "input . has dtype bfloat16"),
+        ({"signature_name": "bytes", "inputs": [300]}, "x has dtype uint8: 300 is outside"),
         ({"inputs": {"a": [1.0], "b": [1.5]}}, "input b has dtype int32"),
         ({"inputs": {"a": [[1.0], [1.0, 2.0]], "b": [1]}}, "lists of different lengths"),
         ({"signature_name": "text", "inputs": [1]}, "expected text"),
@@ -342,3 +387,22 @@ def test_tables() -> None:
         "17.3 MB",
         "2.0 TB",
     ]
+
+
+def test_a_model_does_not_speak_to_the_terminal(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = messages.message_class("tensorflow.SavedModel")()
+    message.ParseFromString((model / "saved_model.pb").read_bytes())
+    message.meta_graphs[0].meta_info_def.tags.append("\x1b]0;title\x07")
+    (model / "saved_model.pb").write_bytes(message.SerializeToString())
+    main(["inspect", str(model)])
+    told = capsys.readouterr().out
+    assert "\x1b" not in told and "\\x1b]0;title\\x07" in told
+    assert table(("A", "B"), [("one\x1b[2J\ntwo", "b")]) == "A                B\none\\x1b[2J\\ntwo  b\n"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"meta_graphs { " * 2000])
+def test_a_text_that_is_none(model: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    (model / "saved_model.pb").unlink()
+    (model / "saved_model.pbtxt").write_bytes(content)
+    assert main(["inspect", str(model)]) == 1
+    assert "as a SavedModel" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +255,16 @@ def test_inspect_names_what_is_in_the_way(
     path.write_bytes(b"PK\3\4")
     assert main(["inspect", str(path)]) == 1
     assert "cannot be read as a Keras file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_packed_file_that_is_damaged(tmp_path: Path, packing: int) -> None:
+    path = tmp_path / "m.keras"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr("config.json", json.dumps(model(*[DENSE] * 50)))
+    whole = path.read_bytes()
+    start = whole.index(b"config.json") + len("config.json")
+    for at in range(start, start + 40):
+        path.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
+        with suppress(ValueError):
+            keras_file.read(str(path))

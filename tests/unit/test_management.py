@@ -10,6 +10,7 @@ import pytest
 
 from servable.admin.model_control import ModelControl
 from servable.admin.operations import Management
+from servable.config.config_files import config_fields
 from servable.config.values import (
     All,
     CoreOptions,
@@ -90,3 +91,8 @@ def test_a_versions_own_folder_is_one_as_long_as_the_path_is_the_same() -> None:
     folder = ModelConfig("m", "/m/7", policy=Folder(7), labels={"stable": 7})
     assert changed(folder, base_path="/m/7") == folder
     assert changed(folder, base_path="/m").policy == Latest()
+
+
+def test_a_model_in_a_folder_whose_name_is_nearly_a_number_can_be_written() -> None:
+    (written,) = config_fields([ModelConfig("m", "/m/²", policy=Folder(1))])["model_config_list"]["config"]
+    assert written["base_path"] == "/m/²"

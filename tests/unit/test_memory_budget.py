@@ -28,8 +28,14 @@ class Memory:
         self.now = 0.0
         self.most: int | None = None
         self.pinned: set[str] = set()
+        self.unwanted: set[str] = set()
         self.budget = MemoryBudget(
-            self.core, BUDGET, self._rest, lambda: self.now, lambda name: name in self.pinned
+            self.core,
+            BUDGET,
+            self._rest,
+            lambda: self.now,
+            lambda name: name in self.pinned,
+            lambda name, _: name not in self.unwanted,
         )
 
     def tick(self) -> None:
@@ -334,3 +340,17 @@ def test_a_look_waits_for_no_load(memory: Memory, tmp_path: Path) -> None:
         looking.join(30)
         assert not looking.is_alive()
         assert memory.budget.total() == before
+
+
+def test_what_was_measured_of_versions_that_are_gone_is_forgotten(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_budget, "KNOWN", 4)
+    memory.budget._most_measured = 4
+    for number in range(40):
+        memory.load(f"m{number}", PART)
+        if number % 10:
+            memory.unwanted.add(f"m{number}")
+    assert len(memory.budget._measured) <= 2 * len([0, 10, 20, 30]) + 1
+    assert {("m0", 1), ("m10", 1), ("m20", 1), ("m30", 1)} <= memory.budget._measured.keys()
+    assert memory.budget.held("m39", 1) == (PART, True)

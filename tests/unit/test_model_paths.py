@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from servable.config.model_paths import model_from_path, patience
+from servable.config.model_paths import cache_dir, model_from_path, patience, shown_uri
 from servable.config.values import Folder, Latest, ModelConfig
 from servable.engines.formats import fingerprint
 from servable.errors import UsageError
@@ -220,7 +221,50 @@ def test_a_file_that_is_no_model_and_one_that_is_not_there(tmp_path: Path) -> No
         ("https://host/m.tar.gz", "m"),
         ("https://[host/m.onnx", "m"),
         ("s3://bucket/models/m/", "m"),
+        ("s3://bucket/models/bert.v1", "bert.v1"),
+        ("s3://bucket/models/m/3", "m"),
+        ("s3://bucket", "bucket"),
+        ("file:///models/m/3", "m"),
+        ("ftp://user:secret@host/model.onnx", "host"),
+        ("https://host/my%20m.zip?signature=a/b.c", "my m"),
     ],
 )
 def test_names_of_uris(uri: str, name: str) -> None:
     assert model_from_path(uri) == ModelConfig(name, uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("/models/a:b@c?d", "/models/a:b@c?d"),
+        ("s3://bucket/models/a@b", "s3://bucket/models/a@b"),
+        ("ftp://user@host/m", "ftp://user@host/m"),
+        ("ftp://user:secret@host:21/m", "ftp://user:…@host:21/m"),
+        ("ftp://user:se@cret@host", "ftp://user:…@host"),
+        ("https://host/m.zip?sig=secret/@", "https://host/m.zip?…"),
+        ("https://host?secret", "https://host?…"),
+    ],
+)
+def test_no_secret_of_a_uri_is_shown(uri: str, shown: str) -> None:
+    assert shown_uri(uri) == shown
+
+
+def test_the_cache_of_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_dir("", {"XDG_CACHE_HOME": "/caches"}) == "/caches/servable"
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    environment = {"TMPDIR": str(tmp_path), "XDG_CACHE_HOME": "relative"}
+    folder = cache_dir("", environment, make=False)
+    assert not os.path.exists(folder)
+    assert folder == str(tmp_path / f"servable-{os.geteuid()}") == cache_dir("", environment)
+    assert os.stat(folder).st_mode & 0o777 == 0o700
+    os.chmod(folder, 0o777)
+    with pytest.raises(UsageError, match="open to others"):
+        cache_dir("", environment)
+    os.rmdir(folder)
+    os.symlink(tmp_path, folder)
+    with pytest.raises(UsageError, match="open to others"):
+        cache_dir("", environment)
+    assert cache_dir("/stated", environment) == "/stated"
+    assert cache_dir("", {"TMPDIR": str(tmp_path / "none")}) == str(
+        tmp_path / "none" / f"servable-{os.geteuid()}"
+    )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from http_stub import answering
 
-from servable.cli.models import models, reload
+from servable.cli.models import label, models, reload, version_policy
+from servable.cli.warmup import warmup
+from servable.savedmodel.tfrecord import write_records
 
 LIST = {"models": []}
 
@@ -60,3 +64,30 @@ def test_an_administration_is_understood(capsys: pytest.CaptureFixture[str]) -> 
     with answering((200, LIST)) as stub:
         assert models([f"--admin_address={stub.address}"]) == 0
     assert capsys.readouterr().out.startswith("MODEL")
+
+
+def test_numbers_without_end_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    digits = "9" * 5000
+    for argv in ([f"canary={digits}"], ["canary=²"]):
+        with pytest.raises(SystemExit, match="2"):
+            label(["m", *argv])
+        assert "expected LABEL=VERSION" in capsys.readouterr().err
+    for versions in (digits, f"latest:{digits}"):
+        with pytest.raises(ValueError, match="--versions expects"):
+            version_policy(versions)
+    assert models(["--admin_address=127.0.0.1:99999"]) == 1
+    assert "--admin_address expects" in capsys.readouterr().err
+
+
+def test_more_requests_than_a_file_holds_are_not_recorded_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "requests"
+    argv = ["record", "m", f"--output={file}", "--admin_address=127.0.0.1:1"]
+    assert warmup([*argv, "--requests=1001"]) == 1
+    assert "may hold 1000 records" in capsys.readouterr().err
+    write_records(str(file), [b"one", b"two"])
+    assert warmup([*argv, "--requests=999", "--append"]) == 1
+    assert "has 2, and may hold 1000 records\nhint: --requests=998 at most" in capsys.readouterr().err
+    assert warmup([*argv, "--requests=998", "--append"]) == 1
+    assert "nobody administers at 127.0.0.1:1" in capsys.readouterr().err

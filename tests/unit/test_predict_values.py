@@ -238,3 +238,42 @@ def test_wide_cells_are_cut() -> None:
     (_, _, row) = as_table({"y": np.zeros((1, 1000))}).splitlines()
     assert len(row) == WIDEST_CELL
     assert row.endswith("…")
+
+
+def test_numpy_files_are_what_they_hold(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([1.0]))
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    assert read(f"@{tmp_path}/a.npz").value.tolist() == [1.0]
+    np.savez(tmp_path / "b.npz", x=np.array([1.0]))
+    (tmp_path / "b.npz").rename(tmp_path / "b.npy")
+    assert list(read(f"@{tmp_path}/b.npy").value) == ["x"]
+
+
+def numpy_head(shape: str) -> bytes:
+    head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (numpy_head("(1000000000000000,)"), "not enough memory"),
+        (numpy_head("(((((("), "no numpy file"),
+        (b"PK\x03\x04" + bytes(50), "no numpy file"),
+    ],
+)
+def test_numpy_files_that_cannot_be_read(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ServableError, match=words):
+        read(f"@{tmp_path}/a.npz")
+
+
+@pytest.mark.parametrize("mark", [(6, 8, 1), (8, 10, 99)], ids=["encrypted", "packed strangely"])
+def test_zip_files_of_arrays_that_cannot_be_unpacked(tmp_path: Path, mark: tuple[int, int, int]) -> None:
+    np.savez(tmp_path / "a.npz", x=np.array([1.0]))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    at, at_end, value = mark
+    content[at] = content[content.find(b"PK\1\2") + at_end] = value
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ServableError, match="no numpy file"):
+        read(f"@{tmp_path}/a.npz")

@@ -205,3 +205,15 @@ def test_columns_are_as_wide_with_colours_as_without() -> None:
     text = models_table(listed, Colours(True))
     assert "\x1b[32mAVAILABLE\x1b[0m" in text and "\x1b[31mFAILED" in text
     assert os.linesep.join(models_table(listed).splitlines()).count("\x1b") == 0
+
+
+def test_what_has_just_ended_is_told_without_details() -> None:
+    def ended() -> str:
+        raise RuntimeError("there is no such version any more")
+
+    board, clock = Board(), Clock()
+    board._clock = clock
+    board._stream = Terminal()
+    with board.task("loading m", detail=ended):
+        clock.now += SHOWN_AFTER
+        assert board.line(80).startswith("loading m: ")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -32,3 +34,21 @@ def test_an_errors_own_hint_comes_first(
     StartReport().failed("m", PLACE, error, None)
     assert expected in caplog.text
     assert ("--op_library" in caplog.text) == ("--op_library" in expected)
+
+
+def test_of_a_model_that_is_gone_only_the_name_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    inputs, outputs = [("x", "float", "[-1]")], [("y", "float", "[-1]")]
+    loaded: Any = SimpleNamespace(
+        signatures=[("serving_default", inputs, outputs)], seconds=0.1, placement="caller"
+    )
+    report = StartReport()
+    report.open_at({"rest": "127.0.0.1:8501"})
+    for _ in range(2):
+        report.loaded("m", PLACE, loaded)
+        report.unloaded("m", PLACE)
+    assert report._signatures == {"m": (-1, [])}
+    assert caplog.text.count("try m:") == 1, "it is no new one when it comes back"
+    report.loaded("m", AspiredVersion(2, "/models/m/2"), loaded)
+    report.unloaded("m", PLACE)
+    assert report._signatures["m"][0] == 2

@@ -12,7 +12,14 @@ import pytest
 from servable.config.arguments import parse
 from servable.config.flags import CPUS
 from servable.config.settings import address, server_config
-from servable.config.values import AccessLogOptions, Folder, ModelConfig, ServerConfig, TlsFiles
+from servable.config.values import (
+    AccessLogOptions,
+    Folder,
+    ModelConfig,
+    ServerConfig,
+    TlsFiles,
+    check_models,
+)
 from servable.errors import StatusError, UsageError
 from servable.sizes import parse_size
 
@@ -134,6 +141,7 @@ def test_serves_ports(tmp_path: Path) -> None:
         (["--model_config_file=/m"], "give PATH or --model_config_file, not both"),
         (["--max_json_depth=0"], "--max_json_depth expects at least 1, got 0"),
         (["--host=no.such.host.invalid"], "--host expects an address"),
+        ([f"--host={'x' * 64}.example"], "--host expects an address"),
     ],
 )
 def test_what_serve_refuses(tmp_path: Path, argv: list[str], words: str) -> None:
@@ -461,3 +469,23 @@ def test_sizes_are_read(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected a size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (ModelConfig("m", "http://[::1/m.zip"), "a path or URI that can be read"),
+        (ModelConfig("m", "http://::1]/m.zip"), "a path or URI that can be read"),
+        (ModelConfig("\ud800", "/m"), "is not UTF-8"),
+        (ModelConfig("m", "/m", labels={"\ud800": 1}), "is not UTF-8"),
+    ],
+)
+def test_models_that_nothing_could_follow_are_refused(model: ModelConfig, words: str) -> None:
+    with pytest.raises(StatusError, match=words) as error:
+        check_models((model,))
+    assert error.value.code == "INVALID_ARGUMENT"
+    str(error.value).encode()
+
+
+def test_a_path_may_have_brackets() -> None:
+    check_models((ModelConfig("m", "/models/[1"), ModelConfig("n", "http://[::1]:80/n.zip")))

@@ -331,3 +331,19 @@ def test_what_the_parser_says_of_a_file_is_said_once(
     said = [line for line in caplog.messages if line.startswith("Error parsing text-format")]
     assert len(said) == 3
     assert said[0] != said[1] == said[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('server_key: "SECRET" client_verify: perhaps', '1:37: Expected "true" or "false".'),
+        ('server_cert: "C"\nserver_key: "SECRET', "2:13: String missing ending quote"),
+        ("server_key: SECRET", "1:13: Expected string but found"),
+        ('server_key: "SECRET\\xg"', "1:13: "),
+    ],
+)
+def test_no_key_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, said: str) -> None:
+    with pytest.raises(StatusError) as error:
+        read_ssl_config(write(tmp_path, text))
+    assert said in error.value.hint and said in caplog.text
+    assert "SECRET" not in caplog.text + error.value.hint

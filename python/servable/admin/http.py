@@ -108,14 +108,20 @@ def answered(
     """
     try:
         fields = {key: values[-1] for key, values in parse_qs(query).items()}
-        return _typed(find(method, path, fields, json.loads(body) if body else None), compact)
+        return _typed(find(method, path, fields, _parsed(body)), compact)
     except StatusError:
         raise
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise invalid_argument(f"The body is not JSON: {error}") from None
     except Exception as error:
         _log.exception("%s %s failed", method, path)
         raise StatusError("INTERNAL", f"{type(error).__name__}: {error}") from None
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else None
+    except (ValueError, RecursionError) as error:
+        # Also for a number of thousands of digits.
+        raise invalid_argument(f"The body is not JSON: {error}") from None
 
 
 class Routes:

@@ -99,11 +99,11 @@ def user() -> Check:
 
 
 def all_of_places(paths: Sequence[str], cache_folder: str, grpc: int, rest: int) -> list[Check]:
-    """Returns every check of this file."""
+    """Returns every check of this file. cache_folder: "" for none that could be used."""
     return [
         port(grpc, "port", "gRPC"),
         port(rest, "rest_api_port", "REST"),
-        cache(cache_folder),
+        *([cache(cache_folder)] if cache_folder else []),
         *(models(path) for path in paths),
         user(),
     ]

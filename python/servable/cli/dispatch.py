@@ -3,8 +3,8 @@
 Nothing heavy is imported until it is needed: this module costs a few milliseconds.
 
 Exit statuses. ``servable``: 0 success, 1 the server could not start or did not answer, 2 invalid command
-line. ``tensorflow_model_server``: 0 stopped or ``--version``, 255 everything else, ``--help`` included, as in
-TensorFlow Serving.
+line, 130 interrupted, 141 nobody reads the output. ``tensorflow_model_server``: 0 stopped or ``--version``,
+255 everything else, ``--help`` included, as in TensorFlow Serving.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from servable.cli.commands import BY_NAME, usage
+from servable.cli.ending import ended
+from servable.cli.standard_streams import open_closed_ones
 from servable.errors import ServableError, StatusError, TensorFlowNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ EXIT_MODEL_SERVER = 255
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command ``servable``; returns the exit status."""
+    open_closed_ones()
+    return ended(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments else "help"
     if not all(map(str.isascii, arguments)):
@@ -64,6 +71,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
 
 def tensorflow_model_server(argv: Sequence[str] | None = None) -> int:
     """Runs ``tensorflow_model_server``, with TensorFlow Serving's syntax, defaults, texts and statuses."""
+    open_closed_ones()
     with _hangups_held():
         return _model_server(list(sys.argv[1:] if argv is None else argv))
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from servable.checkup.check import LEVELS, NOTE, PROBLEM, WARNING, Check
 from servable.cli.colour import Colours
+from servable.errors import UsageError
 
 _INDENT = 9
 
@@ -66,12 +67,13 @@ def _checks(given: argparse.Namespace) -> list[Check]:
     from servable.checkup import machine, places, software
     from servable.config.model_paths import cache_dir
 
-    cache = cache_dir(given.model_cache_dir, os.environ)
-    return [
-        *software.all_of_software(os.environ),
-        *machine.all_of_machine(Path("/")),
-        *places.all_of_places(given.path, cache, given.port, given.rest_api_port),
-    ]
+    checks = [*software.all_of_software(os.environ), *machine.all_of_machine(Path("/"))]
+    try:
+        cache = cache_dir(given.model_cache_dir, os.environ, make=False)
+    except UsageError as error:
+        checks.append(Check("cache", PROBLEM, str(error)))
+        cache = ""
+    return [*checks, *places.all_of_places(given.path, cache, given.port, given.rest_api_port)]
 
 
 def fields(checks: Sequence[Check]) -> dict[str, Any]:

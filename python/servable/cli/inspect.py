@@ -17,6 +17,7 @@ from typing import Any
 from servable.cli import inspect_artifact, inspect_other
 from servable.cli.colour import Colours
 from servable.cli.inspect_keras import inspect_keras
+from servable.cli.printable import printable
 from servable.cli.table import table
 from servable.engines.description import describe, other_format
 from servable.errors import StatusError
@@ -72,9 +73,9 @@ def inspect(argv: Sequence[str]) -> int:
         if given.json:
             unknown = Artifact("unknown", "", hint, problem=str(error))
             print(json.dumps(inspect_artifact.fields(path, unknown), indent=2))
-        print(f"servable: {error}", file=sys.stderr)
+        print(printable(f"servable: {error}"), file=sys.stderr)
         if hint:
-            print(f"hint: {hint}", file=sys.stderr)
+            print(printable(f"hint: {hint}"), file=sys.stderr)
         return 1
 
 
@@ -89,10 +90,11 @@ def _inspected(path: str, as_json: bool) -> int:
     other = other_format(path)
     if other is not None:
         text, is_fine = inspect_other.shown(describe(path, other), REST_AT, as_json)
-        print(text)
+        print(printable(text))
         return 0 if is_fine else 1
     model = read(path)
-    print(json.dumps(as_fields(model), indent=2) if as_json else described(model, model_name(model.path)))
+    told = json.dumps(as_fields(model), indent=2) if as_json else described(model, model_name(model.path))
+    print(printable(told))
     return 1 if model.problems else 0
 
 

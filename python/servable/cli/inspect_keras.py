@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import asdict
 
+from servable.cli.printable import printable
 from servable.engines import export_process
 from servable.errors import StatusError
 from servable.savedmodel import keras_file
@@ -25,7 +26,8 @@ def inspect_keras(path: str, as_json: bool) -> int:
         is_hdf5 = keras_file.is_hdf5(path)
         found = KerasFile() if is_hdf5 else keras_file.read(path)
     except (ValueError, OSError) as error:
-        print(f"servable: DATA_LOSS: {path} cannot be read as a Keras file: {error}", file=sys.stderr)
+        said = f"servable: DATA_LOSS: {path} cannot be read as a Keras file: {error}"
+        print(printable(said), file=sys.stderr)
         print("hint: save it again with model.save(FILE), or copy it again", file=sys.stderr)
         return 1
     problems = problems_of(found, export_process.missing(("keras", "tensorflow")))
@@ -33,7 +35,7 @@ def inspect_keras(path: str, as_json: bool) -> int:
         fields = {"path": path, "format": "hdf5" if is_hdf5 else "keras", "bytes": os.path.getsize(path)}
         print(json.dumps({**fields, **asdict(found), "problems": problems}, indent=2))
     else:
-        print(described(path, found, is_hdf5, problems))
+        print(printable(described(path, found, is_hdf5, problems)))
     return 1 if problems else 0
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from servable.cli.colour import Colours
+from servable.cli.printable import printable
 from servable.cli.table import table
 from servable.errors import ServableError, StatusError
 from servable.sizes import size_text
@@ -102,7 +103,7 @@ class Administration:
         scheme, _, where = self.address.rpartition("://")
         host, _, port = where.rstrip("/").rpartition(":")
         host, seconds = host.strip("[]"), self._patience()
-        if scheme not in ("", "http", "https") or not port.isdecimal():
+        if scheme not in ("", "http", "https") or not (port.isdecimal() and int(port[:6]) <= 65535):
             expected = f"--admin_address expects HOST:PORT or https://HOST:PORT, got {self.address!r}"
             raise StatusError("INVALID_ARGUMENT", expected)
         if scheme != "https":
@@ -117,7 +118,8 @@ class Administration:
             context = ssl.create_default_context(cafile=self._trust.ca or None)
             if self._trust.certificate:
                 named = f"--cert_file {self._trust.certificate}"
-                context.load_cert_chain(self._trust.certificate, self._trust.key or None)
+                # Without a password: OpenSSL would ask for one on the terminal.
+                context.load_cert_chain(self._trust.certificate, self._trust.key or None, password="")
         except (OSError, ValueError) as error:
             said = error.strerror or error if isinstance(error, OSError) else error
             raise StatusError("INVALID_ARGUMENT", f"{named} cannot be read: {said}") from None
@@ -300,7 +302,7 @@ def label(argv: Sequence[str]) -> int:
     changes: dict[str, int | None] = {}
     for one in given.labels:
         text, equals, version = one.rpartition("=")
-        if not equals or not text or (version and not version.isdecimal()):
+        if not equals or not text or (version and not _is_version(version)):
             parser.error(f"expected LABEL=VERSION or LABEL=, got {one!r}")
         changes[text] = int(version) if version else None
 
@@ -355,14 +357,19 @@ def version_policy(text: str) -> Fields:
     Raises ``ValueError``.
     """
     kind, _, count = text.partition(":")
-    if kind == "latest" and (not count or count.isdecimal()):
+    if kind == "latest" and (not count or _is_version(count)):
         return {"latest": {"num_versions": int(count or 1)}}
     if text == "all":
         return {"all": {}}
     numbers = text.split(",")
-    if not all(one.strip().isdecimal() for one in numbers):
+    if not all(_is_version(one.strip()) for one in numbers):
         raise ValueError(f"--versions expects latest, latest:N, all, or numbers like 3,4; got {text!r}")
     return {"specific": {"versions": [int(one) for one in numbers]}}
+
+
+def _is_version(text: str) -> bool:
+    """True for a number that a version may have, or that is not much larger."""
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 def models_table(listed: Sequence[Fields], colours: Colours | None = None) -> str:
@@ -387,7 +394,7 @@ def models_table(listed: Sequence[Fields], colours: Colours | None = None) -> st
         name = paint.get(cell.strip(), "") if heads[column] == "STATE" else ""
         return getattr(known, name)(cell) if name else cell
 
-    return table(heads, rows, painted) + "".join(f"{note.rstrip()}\n" for note in notes)
+    return table(heads, rows, painted) + "".join(f"{printable(note.rstrip())}\n" for note in notes)
 
 
 def _row(name: str, version: Fields, labels: Sequence[str]) -> tuple[str, ...]:
@@ -449,9 +456,9 @@ def asked(given: argparse.Namespace, wait: float, work: Callable[[Administration
     try:
         return work(server)
     except StatusError as error:
-        print(f"servable: {error}", file=sys.stderr)
+        print(printable(f"servable: {error}"), file=sys.stderr)
         if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+            print(printable(f"hint: {error.hint}"), file=sys.stderr)
     except (ServableError, OSError) as error:
         print(f"servable: {error}", file=sys.stderr)
     return 1

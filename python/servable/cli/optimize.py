@@ -145,9 +145,9 @@ def _optimized(config: ServerConfig, name: str, base_path: str) -> dict[str, Any
     from servable import _core
 
     path = _saved_model_at(base_path)
-    core = _core_of(config)
-    print(f"{name}: loading {path}", file=sys.stderr)
     try:
+        core = _core_of(config)
+        print(f"{name}: loading {path}", file=sys.stderr)
         with board.task(f"{name}: loading", detail=lambda: core.phase(name, 1)):
             core.load(name, 1, path, _load_options(config))
         if not board.is_shown:

@@ -12,14 +12,12 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
+from servable.cli.ending import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_READER
 from servable.cli.predict_values import read_inputs
 from servable.cli.tls_options import add_tls_options
 from servable.errors import ServableError, StatusError, UnavailableError, UsageError
 
-EXIT_ERROR = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-EXIT_NO_READER = 141
 
 _INTRO = """\
 Ask a running server for a prediction.

@@ -111,18 +111,19 @@ def _standard_input() -> bytes:
 
 
 def _arrays(path: Path) -> Any:
-    from zipfile import BadZipFile
-
     from servable.client.packages import load
 
     numpy = load("numpy")
     try:
-        loaded = numpy.load(path, allow_pickle=False)
-        if path.suffix == ".npy":
-            return loaded
-        with loaded:
-            return dict(loaded)
-    except (ValueError, EOFError, BadZipFile) as error:
+        with path.open("rb") as file:
+            loaded = numpy.load(file, allow_pickle=False)
+            # By what it holds, whatever it is called.
+            return dict(loaded) if hasattr(loaded, "files") else loaded
+    except OSError:
+        raise
+    except MemoryError:
+        raise ServableError(f"{path} cannot be read: there is not enough memory for what it holds") from None
+    except Exception as error:  # numpy's, zipfile's and those of what it unpacks with
         raise ServableError(f"{path} is no numpy file that can be read: {error}") from None
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from servable.cli.inspect import version_folder
 from servable.cli.models import Administration, address_argument, asked, part
-from servable.errors import StatusError
+from servable.errors import StatusError, invalid_argument
 from servable.savedmodel.saved_model import WARMUP_FILE
-from servable.savedmodel.tfrecord import MOST_RECORDS, parse_records, write_warmup
+from servable.savedmodel.tfrecord import MOST_RECORDS, parse_records, read_records, write_warmup
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +46,7 @@ def record(given: argparse.Namespace) -> int:
     def work(server: Administration) -> int:
         # Done first, so that an error does not take a minute to appear.
         path = _file(given.output) if given.output else _served_file(server, given.model)
+        _check_room(path, given.requests, given.append)
         limits = {"requests": given.requests, "seconds": given.seconds, "every": given.every}
         data = server.fetch("POST", f"/admin/models/{part(given.model)}/record", limits)
         records = list(parse_records(io.BytesIO(data), "the server's answer"))
@@ -60,6 +61,16 @@ def record(given: argparse.Namespace) -> int:
         return 0
 
     return asked(given, given.seconds, work)
+
+
+def _check_room(path: str, requests: int, append: bool) -> None:
+    """Raises ``StatusError`` if a file could not hold what is to be recorded."""
+    there = sum(1 for _ in read_records(path)) if append and os.path.exists(path) else 0
+    if there + requests > MOST_RECORDS:
+        had = f"has {there}, and may" if there else "may"
+        raise invalid_argument(
+            f"{path} {had} hold {MOST_RECORDS} records", f"--requests={max(0, MOST_RECORDS - there)} at most"
+        )
 
 
 def _file(output: str) -> str:

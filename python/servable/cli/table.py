@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from servable.cli.printable import printable
+
 
 def table(
     heads: Sequence[str], rows: Sequence[Sequence[str]], paint: Callable[[int, str], str] | None = None
@@ -13,7 +15,8 @@ def table(
     paint: colours a padded cell of a row, given the number of its column.
     """
     used = [index for index in range(len(heads)) if any(row[index] for row in rows)] or [0]
-    lines = [[row[index] for index in used] for row in [heads, *rows]]
+    # A name with the end of a line in it is no line of its own.
+    lines = [[printable(row[index]).replace("\n", "\\n") for index in used] for row in [heads, *rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(used))]
     texts = []
     for number, line in enumerate(lines):

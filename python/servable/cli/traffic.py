@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from servable.cli.models import Administration, address_argument, asked, part
+from servable.cli.printable import printable
 from servable.cli.table import table
 
 PATIENCE = 60.0
@@ -188,7 +189,7 @@ def told(fields: Fields) -> str:
         notes.append(f"the same {rules['key_header']} goes to the same target")
     if "shadow" in fields:
         notes += _shadow_notes(fields["shadow"])
-    return table(heads, rows) + "".join(f"{note}\n" for note in notes)
+    return table(heads, rows) + "".join(f"{printable(note)}\n" for note in notes)
 
 
 def _row(one: Fields) -> tuple[str, ...]:

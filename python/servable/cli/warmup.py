@@ -48,6 +48,13 @@ FIELDS = {
     "bfloat16": "half_val",
 }
 """The field of a TensorProto with the values of each dtype (tensorflow/core/framework/tensor.proto)."""
+RANGES = {
+    "int8": range(-(1 << 7), 1 << 7),
+    "int16": range(-(1 << 15), 1 << 15),
+    "uint8": range(1 << 8),
+    "uint16": range(1 << 16),
+}
+"""The values of dtypes whose field is wider."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -110,8 +117,7 @@ def logged_requests(files: Sequence[str]) -> list[bytes]:
     """
     logged: dict[bytes, None] = {}
     for path in files:
-        for data in read_records(path):
-            log = message_class("tensorflow.serving.PredictionLog").FromString(data)
+        for log in _logs(path):
             log.ClearField("log_metadata")
             kind = log.WhichOneof("log_type")
             if kind is not None:
@@ -120,6 +126,17 @@ def logged_requests(files: Sequence[str]) -> list[bytes]:
             if len(logged) == MOST_RECORDS:
                 return list(logged)
     return list(logged)
+
+
+def _logs(path: str) -> Iterator[Any]:
+    """Yields the PredictionLogs of a file. Raises ``StatusError`` for records that are something else."""
+    from google.protobuf.message import DecodeError
+
+    for number, data in enumerate(read_records(path), 1):
+        try:
+            yield message_class("tensorflow.serving.PredictionLog").FromString(data)
+        except DecodeError:
+            raise StatusError("DATA_LOSS", f"record {number} of {path} is no PredictionLog") from None
 
 
 def make(folder: str, requests: Sequence[str], append: bool = False, logged: Sequence[bytes] = ()) -> int:
@@ -167,9 +184,13 @@ def _bodies(requests: Sequence[str]) -> Iterator[dict[str, Any]]:
         if not text.startswith("@"):
             yield _body(text, text)
             continue
-        with open(text[1:], encoding="utf-8") as file:
-            content = file.read()
-        for line in content.splitlines() if text.endswith(".jsonl") else [content]:
+        try:
+            with open(text[1:], encoding="utf-8") as file:
+                content = file.read()
+        except UnicodeDecodeError:
+            raise invalid_argument(f"{text[1:]} is not JSON: it is not UTF-8") from None
+        # Not str.splitlines: JSON has other ends of lines in its texts.
+        for line in content.split("\n") if text.endswith(".jsonl") else [content]:
             if line.strip():
                 yield _body(line, text[1:])
 
@@ -177,7 +198,7 @@ def _bodies(requests: Sequence[str]) -> Iterator[dict[str, Any]]:
 def _body(text: str, source: str) -> dict[str, Any]:
     try:
         body = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise invalid_argument(f"{source} is not JSON: {error}") from None
     if not isinstance(body, dict):
         raise invalid_argument(f"{source} expects an object with instances or inputs")
@@ -187,7 +208,7 @@ def _body(text: str, source: str) -> dict[str, Any]:
 def prediction_log(model: str, signatures: dict[str, Signature], body: dict[str, Any]) -> bytes:
     """Returns a serialized PredictionLog for one predict body. Raises ``StatusError``."""
     name = body.get("signature_name") or "serving_default"
-    signature = signatures.get(name)
+    signature = signatures.get(name) if isinstance(name, str) else None
     if signature is None:
         raise invalid_argument(f"there is no signature {name}; there are {', '.join(signatures) or 'none'}")
     log = message_class("tensorflow.serving.PredictionLog")()
@@ -229,7 +250,7 @@ def _fill(tensor: Any, alias: str, dtype: str, value: Any) -> None:
         tensor.tensor_shape.dim.add(size=size)
     try:
         getattr(tensor, FIELDS[dtype]).extend(_converted(one, dtype) for one in flat)
-    except (TypeError, ValueError, struct.error) as error:
+    except (TypeError, ValueError, OverflowError, struct.error) as error:
         raise invalid_argument(f"input {alias} has dtype {dtype}: {error}") from None
 
 
@@ -258,6 +279,8 @@ def _converted(value: Any, dtype: str) -> Any:
         if not isinstance(value, str):
             raise TypeError(f"expected text or {{'b64': …}}, got {value!r}")
         return value.encode()
+    if dtype in RANGES and isinstance(value, int) and value not in RANGES[dtype]:
+        raise ValueError(f"{value} is outside of its range")
     if dtype == "bool" and not isinstance(value, bool):
         raise TypeError(f"expected true or false, got {value!r}")
     if dtype == "half":
@@ -274,6 +297,5 @@ def _show(path: str) -> None:
 
     from servable.messages import pool
 
-    for data in read_records(path):
-        log = message_class("tensorflow.serving.PredictionLog").FromString(data)
+    for log in _logs(path):
         print(MessageToJson(log, indent=None, preserving_proto_field_name=True, descriptor_pool=pool()))

@@ -12,6 +12,9 @@ from servable.client.codecs.codec import Choice
 FRESH_SECONDS = 60.0
 """Seconds for which the metadata of the newest version or a label, which may move, is reused."""
 
+MOST_KEPT = 1000
+"""Choices whose metadata is kept; the first ones go."""
+
 
 class MetadataCache:
     """Metadata by choice; usable from any thread. That of a numbered version never expires."""
@@ -34,7 +37,10 @@ class MetadataCache:
     def put(self, choice: Choice, metadata: Metadata) -> None:
         """Stores the server's current metadata."""
         with self._lock:
+            self._kept.pop(choice, None)
             self._kept[choice] = (self._clock(), metadata)
+            if len(self._kept) > MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)))
 
     def drop(self, choice: Choice) -> None:
         """Drops the entry; the next ``get`` returns None."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import unquote, urlsplit
 
-from servable.config.model_paths import is_remote, local_path
+from servable.config.model_paths import is_remote, local_path, shown_uri
 from servable.config.values import ModelConfig
 from servable.errors import StatusError, UsageError
 
@@ -94,7 +94,7 @@ class AllowedPaths:
         return parts is not None and any(one is not None and parts[: len(one)] == one for one in allowed)
 
     def _refusal(self, model: ModelConfig, way: Way) -> StatusError:
-        said = f"Model {model.name} may not be served from {model.base_path}: "
+        said = f"Model {model.name} may not be served from {shown_uri(model.base_path)}: "
         if self.prefixes:
             said += f"{FLAG} allows {', '.join(self.prefixes)}"
         else:
@@ -119,6 +119,8 @@ def _parts(path: str) -> tuple[str, ...] | None:
     strange = any(part in (".", "..") or "/" in part or "\\" in part for part in plain) or "::" in unquote(
         path
     )
+    # Only the Web takes what follows ? for no part of a path, which may lead on from there.
+    strange = strange or (uri.scheme not in ("http", "https") and bool({"?", "#"} & set(path)))
     if strange or "\\" in uri.netloc:
         return None
     return (uri.scheme.lower(), uri.netloc.lower(), *plain)

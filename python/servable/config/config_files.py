@@ -24,6 +24,7 @@ from servable.config.values import (
 )
 from servable.errors import StatusError, invalid_argument
 from servable.messages import message_class, pool
+from servable.savedmodel.layout import is_version_name
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 """TensorFlow Serving's default path of the metrics."""
@@ -109,7 +110,8 @@ def _config_message(models: Sequence[ModelConfig]) -> Any:
 def _base_path(model: ModelConfig) -> str:
     """Returns the base path to write: the parent for a version folder that is named by its number."""
     parent, _, folder = model.base_path.rstrip("/").rpartition("/")
-    named = isinstance(model.policy, Folder) and folder.isdigit() and int(folder) == model.policy.version
+    number = int(folder) if is_version_name(folder) else None
+    named = isinstance(model.policy, Folder) and number == model.policy.version
     return parent or "/" if named else model.base_path
 
 

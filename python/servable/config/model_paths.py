@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 from servable.config.values import Folder, ModelConfig
@@ -46,17 +48,55 @@ def is_model_uri(base_path: str) -> bool:
         return False
 
 
+def shown_uri(uri: str) -> str:
+    """Returns a URI as logs and errors show it: without a password, and without a query, often a signature.
+
+    Anything else is returned as it is.
+    """
+    scheme, is_uri, rest = uri.partition("://")
+    if not is_uri:
+        return uri
+    place, query, _ = rest.partition("?")
+    authority, slash, path = place.partition("/")
+    user, at, host = authority.rpartition("@")
+    if at and ":" in user:
+        authority = f"{user.partition(':')[0]}:…@{host}"
+    return f"{scheme}://{authority}{slash}{path}" + ("?…" if query else "")
+
+
 def local_path(base_path: str) -> str:
     """Returns the path of a ``file://`` URI; any other path unchanged."""
     return unquote(urlsplit(base_path).path) if base_path.startswith("file://") else base_path
 
 
-def cache_dir(stated: str, environment: Mapping[str, str]) -> str:
-    """Returns the cache for remote versions: ``stated``, else ``servable`` in $XDG_CACHE_HOME or ~/.cache."""
+def cache_dir(stated: str, environment: Mapping[str, str], make: bool = True) -> str:
+    """Returns the cache for remote versions: ``stated``, else ``servable`` in $XDG_CACHE_HOME or ~/.cache.
+
+    A user without a home has a folder below that of temporary files, which is made at once, so that nobody
+    else makes it. Raises ``UsageError`` if somebody did, who could put models there.
+    """
     if stated:
         return os.path.abspath(os.path.expanduser(stated))
-    home = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(home, "servable")
+    caches = environment.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(caches):
+        caches = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(caches, "servable") if os.path.isabs(caches) else _private_folder(environment, make)
+
+
+def _private_folder(environment: Mapping[str, str], make: bool) -> str:
+    user = os.geteuid()
+    folder = os.path.join(os.path.abspath(environment.get("TMPDIR") or "/tmp"), f"servable-{user}")
+    if make:
+        with suppress(OSError):
+            os.mkdir(folder, 0o700)
+    with suppress(FileNotFoundError):  # it could not be made: whoever needs it says so
+        known = os.lstat(folder)
+        if not stat.S_ISDIR(known.st_mode) or known.st_uid != user or known.st_mode & 0o022:
+            raise UsageError(
+                f"user {user} has no home for a cache, and {folder} is open to others: name a folder with "
+                "--model_cache_dir"
+            )
+    return folder
 
 
 def patience(environment: Mapping[str, str]) -> float:
@@ -145,11 +185,16 @@ def _version_of(folder: str) -> Folder:
 
 
 def _name_of_uri(uri: str) -> str:
-    if not is_model_uri(uri):
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
         return uri.rstrip("/").rpartition("/")[2].partition(".")[0]
-    parts = urlsplit(uri)
-    # The name of a bucket says what is in it; that of a web server does not.
-    bucket = "" if parts.scheme in ("http", "https") else f"{parts.netloc}/"
+    is_web = parts.scheme in ("http", "https")
+    if is_web and not is_model_uri(uri):
+        return unquote(parts.path.rstrip("/").rpartition("/")[2].partition(".")[0])
+    # The name of a bucket says what is in it; that of a web server does not, and a password is none.
+    user, _, host = parts.netloc.rpartition("@")
+    bucket = "" if is_web else f"{host if ':' in user else parts.netloc}/"
     return unquote(model_name(bucket + parts.path.lstrip("/")))
 
 

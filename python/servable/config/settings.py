@@ -540,10 +540,9 @@ def _resolved(host: str) -> str:
 
     try:
         return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError as error:
-        raise UsageError(
-            f"--host expects an address of this machine, got {host!r}: {error.strerror}"
-        ) from None
+    except (OSError, UnicodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "no name of a host is like that"
+        raise UsageError(f"--host expects an address of this machine, got {host!r}: {said}") from None
 
 
 def _has_ipv6() -> bool:

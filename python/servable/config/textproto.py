@@ -31,19 +31,27 @@ def read_text_message(path: str, name: str) -> Any:
     try:
         text_format.Parse(text, message, descriptor_pool=pool())
     except text_format.ParseError as error:
-        complaint = f"Error parsing text-format {name}: {str(error).replace(' : ', ': ', 1)}"
+        said = _complaint(text, error)
+        complaint = f"Error parsing text-format {name}: {said}"
         if _complaints.get(path) != complaint:
             _complaints[path] = complaint
             _log.error("%s", complaint)
-        raise invalid_argument(f"Invalid protobuf file: '{path}'", _complaint(path, error)) from None
+        raise invalid_argument(f"Invalid protobuf file: '{path}'", f"{path}:{said}") from None
     except RecursionError:
         raise invalid_argument(f"Invalid protobuf file: '{path}'", f"{path} is nested too deeply") from None
     _complaints.pop(path, None)
     return message
 
 
-def _complaint(path: str, error: Exception) -> str:
-    return f"{path}:{str(error).replace(' : ', ': ', 1)}"
+def _complaint(text: str, error: Exception) -> str:
+    """Returns line, column and what is wrong there, without quotations of the file, which may hold a key."""
+    said = str(error).replace(" : ", ": ", 1)
+    number, lines = said.partition(":")[0], text.split("\n")
+    if number.isdigit() and int(number) <= len(lines):
+        said = said.replace(f"'{lines[int(number) - 1]}': ", "", 1)
+    for quoting in ("String missing ending quote", "Expected string but found"):
+        said = said.partition(f"{quoting}:")[0] + quoting if f"{quoting}:" in said else said
+    return said
 
 
 def _read(path: str) -> str:

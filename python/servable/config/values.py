@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from servable.config.flags import CPUS
 from servable.config.traffic import Traffic
@@ -444,8 +445,29 @@ def _check_servable(model: ModelConfig) -> None:
         raise invalid_argument(
             f"Expected model {model.name} to have a path without a NUL; got base_path()={model.base_path!r}"
         )
+    if not _is_uri_or_path(model.base_path):
+        raise invalid_argument(
+            f"Expected model {model.name} to have a path or URI that can be read; "
+            f"got base_path()={model.base_path!r}",
+            "a host in brackets is an IPv6 address: http://[::1]:8000/model.zip",
+        )
+    for text in (model.name, *model.labels):
+        # JSON can write them, protobuf and logs cannot.
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise invalid_argument(f"A name or a label of model {model.name!a} is not UTF-8: {text!a}")
     if any(not -(2**63) <= version < 2**63 for version in model.labels.values()):
         raise StatusError("INVALID_ARGUMENT", f"A label of model {model.name} is outside of int64")
+
+
+def _is_uri_or_path(path: str) -> bool:
+    """False for a URI that cannot be taken apart."""
+    if "://" not in path:
+        return True
+    try:
+        urlsplit(path)
+    except ValueError:
+        return False
+    return True
 
 
 def is_absolute(path: str) -> bool:

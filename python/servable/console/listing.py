@@ -12,6 +12,7 @@ from typing import Any
 
 from servable.admin.interfaces import Core, State
 from servable.admin.operations import Fields, Management
+from servable.config.model_paths import shown_uri
 from servable.config.values import ModelConfig
 from servable.errors import invalid_argument
 from servable.lifecycle.availability import Availability
@@ -89,7 +90,8 @@ class Listing:
         return {
             "name": name,
             "standing": standing.value if standing else "removed",
-            "base_path": config.base_path if config else None,
+            # Whoever may look at it need not know the password of a store.
+            "base_path": shown_uri(config.base_path) if config else None,
             "labels": dict(config.labels) if config else {},
             "versions": [self._version(*state) for state in newest],
         }
@@ -117,10 +119,13 @@ class Listing:
     def model(self, name: str) -> Fields:
         """Returns one model, with signatures, and advice where it has failed. Raises ``StatusError``."""
         fields = self.management.model(name)
+        base_path = fields.get("base_path")
+        if base_path is not None:
+            fields["base_path"] = shown_uri(base_path)
         for version in fields["versions"]:
             self._complete(name, version)
-        if fields["standing"] == Availability.MISSING.value:
-            advice = self._advice.on_missing(name, fields["base_path"])
+        if fields["standing"] == Availability.MISSING.value and base_path is not None:
+            advice = self._advice.on_missing(name, base_path)
             if advice:
                 fields["advice"] = advice
         return fields

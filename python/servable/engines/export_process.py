@@ -37,6 +37,8 @@ LAST_SECONDS = 5.0
 """Time for a process that has closed its output to end by itself, so that its status is known."""
 SHOWN_LINES = 15
 """Last lines of a failed job's standard error that are kept."""
+MOST_SHOWN = 1 << 16
+"""Bytes of these, about."""
 ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "1"}
 """Keras has to run on TensorFlow, and the GPU's memory is the server's."""
 IMAGE_MARK = "/usr/bin/tf_serving_entrypoint.sh"
@@ -216,7 +218,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _last_lines(printed: IO[bytes]) -> str:
-    printed.seek(0)
+    printed.seek(max(0, printed.seek(0, os.SEEK_END) - MOST_SHOWN))
     lines = printed.read().decode("utf-8", "replace").rstrip().splitlines()
     return "".join(f"\n{line}" for line in lines[-SHOWN_LINES:])
 

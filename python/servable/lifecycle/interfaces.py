@@ -86,7 +86,7 @@ class Core(DemandCore, Protocol):
         """Moves to END with an error, without a load."""
 
     def set_configured(self, names: set[str]) -> None:
-        """Replaces the names of the models that should be served: while none answers, the server is not ready."""
+        """Replaces the names of the models to be served: while none answers, the server is not ready."""
 
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """Replaces the labels of a model."""

@@ -251,6 +251,12 @@ class Manager:
         with self._changed:
             return name in self._availability and not self._puts_off(name)
 
+    def wants(self, name: str, version: int) -> bool:
+        """True if a version is to be served: it is loaded, or may be."""
+        with self._changed:
+            model = self._models.by_name.get(name)
+            return model is not None and model.wants(version)
+
     def rest(self, name: str, version: int) -> bool:
         """Unloads a version to make room for others, unless it is pinned, is the last one before a version
         that replaces it is there, or somebody waits for it or holds it.

@@ -38,6 +38,8 @@ LOOK_SECONDS = 1.0
 """Between two looks at what versions have taken since their loads."""
 PATIENCE = 30.0
 """Seconds after which a load that hangs gives its turn to the next one, which is not measured then."""
+KNOWN = 1024
+"""What was measured of so many versions is always kept."""
 
 _TOO_LARGE = "It takes {} bytes of memory, and --memory_budget allows {} for all models"
 """What the core says, too, of a load that it measures."""
@@ -69,7 +71,8 @@ class MemoryBudget:
     """A ``Room`` of ``budget`` bytes. Thread-safe.
 
     rest: unloads a version of a model that may leave. stays: whether a model never leaves, as it is pinned.
-    Neither must be called with ``_changed`` held. clock: in seconds.
+    wants: whether a version may be loaded again. None must be called with ``_changed`` held. clock: in
+    seconds.
     """
 
     def __init__(
@@ -79,11 +82,13 @@ class MemoryBudget:
         rest: Rest,
         clock: Callable[[], float],
         stays: Callable[[str], bool] = lambda _: False,
+        wants: Callable[[str, int], bool] = lambda *_: True,
     ) -> None:
         self._core = core
         self._budget = budget
         self._rest = rest
         self._stays = stays
+        self._wants = wants
         self._clock = clock
         self._turns = threading.Lock()
         # Engines that have loaded something: what the first load took is also what all others share.
@@ -96,6 +101,7 @@ class MemoryBudget:
         # What loads that are under way will most likely take.
         self._loading: dict[VersionLoad, int] = {}
         self._measured: dict[_Key, _Taken] = {}
+        self._most_measured = KNOWN
         # Uses of each loaded version that are counted already, and how long ago the last one was.
         self._counted: dict[_Key, int] = {}
         self._idle: dict[_Key, float] = {}
@@ -138,6 +144,7 @@ class MemoryBudget:
             with self._changed:
                 self._loading.pop(load, None)
                 self._changed.notify_all()
+            self._forget()
             if is_mine:
                 self._turns.release()
 
@@ -190,6 +197,21 @@ class MemoryBudget:
             taken = _Taken(load.path, int(found[1]), files=fingerprint(load.path))
             with self._changed:
                 self._measured[load.model, load.version] = taken
+
+    def _forget(self) -> None:
+        """Forgets what was measured of versions that are not wanted any more; the others may double until the
+        next time.
+        """
+        with self._changed:
+            if len(self._measured) <= self._most_measured:
+                return
+            known = set(self._measured) - set(self._held)
+        gone = [key for key in known if not self._wants(*key)]
+        with self._changed:
+            for key in gone:
+                if key not in self._held:
+                    self._measured.pop(key, None)
+            self._most_measured = max(KNOWN, 2 * len(self._measured))
 
     def _has_taken(self, load: VersionLoad, expected: int, taken: int | None) -> None:
         key = load.model, load.version

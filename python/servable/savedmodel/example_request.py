@@ -38,8 +38,9 @@ def curl_line(model: str, signatures: list[Signature], rest_at: str) -> str:
         return ""
     base = rest_at if "://" in rest_at else f"http://{rest_at}"
     url = f"{base}/v1/models/{quote(model, safe='')}:predict"
-    text = body.json()
-    if len(text) <= LONGEST_BODY:
+    # Each value takes a character: those of large inputs are not written to find that out.
+    text = body.json() if body.elements <= LONGEST_BODY else ""
+    if text and len(text) <= LONGEST_BODY:
         return f"curl -d {_quoted(text)} {url}"
     return f"python3 -c {_quoted(f'import json; print(json.dumps({body.python()}))')} | curl -d @- {url}"
 
@@ -49,7 +50,7 @@ def example_body(signature: Signature) -> dict[str, object] | None:
     if not signature.inputs or not all(map(_able, signature.inputs)):
         return None
     body = _body(signature)
-    if body is None:
+    if body is None or body.elements > _BIGGEST:
         return None
     fields: dict[str, object] = json.loads(body.json())
     return fields
@@ -101,6 +102,11 @@ class _Row(NamedTuple):
     values: dict[str, Nested]
     rows: int
     signature: str
+
+    @property
+    def elements(self) -> int:
+        """How many values it has."""
+        return sum(_count(one.dims) for one in self.values.values())
 
     def json(self) -> str:
         content = self._content({alias: value.expand() for alias, value in self.values.items()})

@@ -67,7 +67,11 @@ def read(path: str) -> KerasFile:
                 raise ValueError(f"its part {damaged} is damaged")
             config = _json(archive, "config.json")
             metadata = _json(archive, "metadata.json") if "metadata.json" in names else {}
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError) as error:
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # each way of compression has errors of its own
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise ValueError(f"it is not a whole zip file ({error})") from None
     if not isinstance(metadata, dict):
         raise ValueError("its metadata.json is not an object")

@@ -98,7 +98,7 @@ def _parse(path: str) -> tuple[str, Any]:
         ) from None
     except OSError as error:
         raise StatusError("PERMISSION_DENIED", f"{file}; {error.strerror}") from None
-    except (DecodeError, text_format.ParseError) as error:
+    except (DecodeError, text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise StatusError("DATA_LOSS", f"Can't parse {file} as a SavedModel: {error}") from None
     if not message.meta_graphs:
         raise StatusError("DATA_LOSS", f"{file} holds no graph: cannot parse it as a SavedModel")

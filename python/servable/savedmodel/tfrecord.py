@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import BinaryIO
 
 from servable.errors import StatusError, invalid_argument
@@ -57,8 +58,13 @@ def write_warmup(path: str, records: Sequence[bytes], append: bool) -> int:
         )
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     half_done = f"{path}.{os.getpid()}"
-    write_records(half_done, records)
-    os.replace(half_done, path)
+    try:
+        write_records(half_done, records)
+        os.replace(half_done, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(half_done)
+        raise
     return len(records)
 
 

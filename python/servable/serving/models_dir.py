@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 
 from servable.config.base_paths import AllowedPaths, Way
+from servable.config.model_paths import shown_uri
 from servable.config.values import ModelConfig
 from servable.errors import StatusError
 from servable.lifecycle.manager import Manager
@@ -51,7 +52,8 @@ class ModelsDir:
         poll_seconds: float | None,
         allowed: AllowedPaths | None = None,
     ) -> None:
-        self._place = place
+        # As logs show it.
+        self._place = shown_uri(place)
         self._discovery = discovery
         self._manager = manager
         self._poll_seconds = poll_seconds
@@ -100,7 +102,7 @@ class ModelsDir:
                     refused[model.name] = said(error)
         for name, text in refused.items():
             if self._refused.get(name) != text:
-                _log.warning("%s is left out: %s", found[name].base_path, text)
+                _log.warning("%s is left out: %s", shown_uri(found[name].base_path), text)
         self._refused = refused
         return {name: model for name, model in found.items() if name not in refused}
 
@@ -130,7 +132,8 @@ class ModelsDir:
         self._manager.change(edited, True, Way.START)
         for name in new.keys() & others.keys():
             if others[name] != new[name].base_path:
-                _log.warning("%s is left out: %s is served from %s", new[name].base_path, name, others[name])
+                left_out, instead = shown_uri(new[name].base_path), shown_uri(others[name])
+                _log.warning("%s is left out: %s is served from %s", left_out, name, instead)
         shown = ", ".join(sorted(new)[:10]) + (", …" if len(new) > 10 else "")
         _log.info("%s: %d models; new: %s; gone: %d", self._place, len(found), shown or "none", len(gone))
 

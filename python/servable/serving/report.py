@@ -69,6 +69,10 @@ class StartReport:
     def unloaded(self, model: str, version: AspiredVersion) -> None:
         """Logs one line."""
         _log.info("unloaded %s version %d", model, version.version)
+        with self._lock:
+            # The name stays: a model that comes back is no new one.
+            if self._signatures.get(model, (-1, []))[0] == version.version:
+                self._signatures[model] = (-1, [])
 
     def open_at(self, addresses: dict[str, str]) -> None:
         """Logs the lines that scripts wait for, with the actual ports; then a curl command for each model."""

@@ -549,6 +549,7 @@ class Server:
             lambda *version: self.manager.rest(*version),
             time.monotonic,
             lambda name: self.manager.stays_loaded(name),
+            lambda *version: self.manager.wants(*version),
         )
 
     def _folder_of_models(self) -> ModelsDir:

@@ -6,7 +6,9 @@ limit. Names that lead out of the folder, links and devices are refused.
 
 from __future__ import annotations
 
+import base64
 import errno
+import hashlib
 import os
 import posixpath
 import shutil
@@ -15,13 +17,12 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from servable.config.model_paths import is_model_uri
+from servable.config.model_paths import is_model_uri, shown_uri
 from servable.progress import Task, board
 from servable.savedmodel.layout import is_version_name
 from servable.sources import LONE_VERSION
@@ -33,11 +34,17 @@ MOST_FILES = 100_000
 TIMEOUT_SECONDS = 60.0
 GRAPH, WEIGHTS = "model.xml", "model.bin"
 """The files of a model whose weights are a file of their own."""
+_ITS_FAULT = (None, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+"""The errors of a disk, and of decompression, that come of what is in an archive."""
+
+
+class _RefusedError(OSError):
+    """What was fetched is no model, however often it is fetched."""
 
 
 def is_archive(base_path: str) -> bool:
     """True if the path is fetched by HTTP, and therefore must be an archive or a model's file."""
-    return urlsplit(base_path).scheme in ("http", "https")
+    return base_path.partition("://")[0].lower() in ("http", "https")
 
 
 def find(url: str) -> None:
@@ -79,7 +86,8 @@ class ArchiveStore:
             if error.code != 304:
                 raise
             if self._refused:
-                raise self._refused[1] from None
+                # Without the traceback of the last time, which would grow.
+                raise self._refused[1].with_traceback(None) from None
             self._follow_weights()
         root = self._root()
         found = {
@@ -98,14 +106,9 @@ class ArchiveStore:
                 self._take(reply, fresh, _Unpacked(self._url, self._most_bytes, task))
         except BaseException as error:
             shutil.rmtree(fresh, ignore_errors=True)
-            if isinstance(error, (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error)):
-                refused = OSError(errno.EIO, f"not an archive that can be read: {error}", self._url)
-            elif isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.EINVAL):
-                refused = error
-            else:
-                raise
-            self._refused = (tag, refused) if tag else None
-            raise refused from error
+            if isinstance(error, _RefusedError) and tag:
+                self._refused = tag, error
+            raise
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder, self._tag = fresh, tag
 
@@ -115,15 +118,22 @@ class ArchiveStore:
             self._keep(reply, folder, unpacked)
             return
         with tempfile.TemporaryFile(dir=self._scratch) as packed:
-            unpacked.copy(reply, packed)
-            packed.seek(0)
-            _extract(packed, folder, _Unpacked(self._url, self._most_bytes))
+            _receive(reply, packed, unpacked)
+            try:
+                _extract(packed, folder, _Unpacked(self._url, self._most_bytes))
+            except (_RefusedError, MemoryError):
+                raise
+            except Exception as error:  # each way of packing has errors of its own
+                if isinstance(error, OSError) and error.errno not in _ITS_FAULT:
+                    raise
+                said = f"not an archive that can be read: {error or type(error).__name__}"
+                raise _RefusedError(errno.EIO, said, shown_uri(self._url)) from error
 
     def _keep(self, reply: IO[bytes], folder: str, unpacked: _Unpacked) -> None:
         """Writes a model's file into ``folder``, named as in a version, and the weights that belong to it."""
         ending = os.path.splitext(urlsplit(self._url).path)[1]
         with open(os.path.join(folder, f"model{ending.lower()}"), "wb") as file:
-            unpacked.copy(reply, file)
+            _receive(reply, file, unpacked)
         weights = self._weights_url()
         if weights:
             with _asked(weights) as content:
@@ -139,7 +149,7 @@ class ArchiveStore:
     def _keep_weights(self, content: Any, folder: str, unpacked: _Unpacked) -> None:
         path = os.path.join(folder, WEIGHTS)
         with open(path, "wb") as file:
-            unpacked.copy(content, file)
+            _receive(content, file, unpacked)
         self._weights_tag = _tag_of(content)
 
     def _follow_weights(self) -> None:
@@ -183,7 +193,8 @@ class ArchiveStore:
             for name in names:
                 path = os.path.join(folder, name)
                 of_weights = name == WEIGHTS and self._weights_url()
-                tag = self._weights_tag if of_weights else self._tag
+                # Where the site does not tell changes, the content does.
+                tag = (self._weights_tag if of_weights else self._tag) or _hash_of(path)
                 found.append(RemoteFile(os.path.relpath(path, place), os.path.getsize(path), tag))
         return tuple(sorted(found, key=lambda one: one.path))
 
@@ -203,14 +214,23 @@ class ArchiveStore:
 
 def _asked(url: str, known: str = "") -> Any:
     """Sends a request; ``known`` is the tag of what need not be sent again. Raises ``HTTPError``."""
-    request = urllib.request.Request(url)
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, has_user, host = authority.rpartition("@")
+    # As browsers send what people write: a name may have spaces, and letters of any language.
+    plain = quote(f"{scheme}://{host}{slash}{path}", safe="%/:?#[]@!$&'()*+,;=~")
+    request = urllib.request.Request(plain)
+    if has_user:
+        coded = base64.b64encode(unquote(user).encode()).decode()
+        # Not for where the site may send us.
+        request.add_unredirected_header("Authorization", f"Basic {coded}")
     if known:
         request.add_header("If-None-Match", known)
     return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
 
 
 def _none_at(url: str) -> FileNotFoundError:
-    return FileNotFoundError(errno.ENOENT, "no such archive", url)
+    return FileNotFoundError(errno.ENOENT, "no such archive", shown_uri(url))
 
 
 def _tag_of(reply: Any) -> str:
@@ -221,6 +241,24 @@ def _length_of(reply: Any) -> int:
     """Returns the bytes that a reply announces; 0 if it announces none."""
     length = str(reply.headers.get("Content-Length", "")) if hasattr(reply, "headers") else ""
     return int(length) if length.isascii() and length.isdigit() and len(length) < 19 else 0
+
+
+def _hash_of(path: str) -> str:
+    content = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(CHUNK):
+            content.update(piece)
+    return content.hexdigest()
+
+
+def _receive(reply: Any, file: IO[bytes], unpacked: _Unpacked) -> None:
+    """Writes a reply's body into ``file``. Raises ``OSError`` if the connection ended before it did."""
+    announced, received = _length_of(reply), unpacked.copy(reply, file)
+    # http.client takes the end of a connection for that of the body.
+    if announced and received != announced:
+        raise ConnectionResetError(
+            errno.ECONNRESET, f"expected {announced} bytes, got {received}: the connection ended early"
+        )
 
 
 class _Unpacked:
@@ -237,22 +275,25 @@ class _Unpacked:
         """Counts one more file or folder."""
         self._files += 1
         if self._files > MOST_FILES:
-            raise OSError(errno.EFBIG, f"the archive has more than {MOST_FILES} files and folders", self._url)
+            said = f"the archive has more than {MOST_FILES} files and folders"
+            raise _RefusedError(errno.EFBIG, said, shown_uri(self._url))
 
-    def copy(self, source: IO[bytes], target: IO[bytes]) -> None:
-        """Copies all of ``source``."""
+    def copy(self, source: IO[bytes], target: IO[bytes]) -> int:
+        """Copies all of ``source``; returns how many bytes that were."""
+        before = self._bytes
         while piece := source.read(CHUNK):
             self._bytes += len(piece)
             if self._task is not None:
                 self._task.add(len(piece))
             if self._bytes > self._most_bytes:
-                raise OSError(
+                raise _RefusedError(
                     errno.EFBIG,
                     f"the archive has more than {self._most_bytes} bytes, packed or unpacked: "
                     "shrink it, or raise --max_archive_bytes",
-                    self._url,
+                    shown_uri(self._url),
                 )
             target.write(piece)
+        return self._bytes - before
 
 
 def _extract(packed: IO[bytes], folder: str, unpacked: _Unpacked) -> None:
@@ -270,7 +311,7 @@ def _extract(packed: IO[bytes], folder: str, unpacked: _Unpacked) -> None:
 
 def _entries(packed: IO[bytes]) -> Iterator[tuple[str, bool, Any]]:
     """Yields the name of each entry, True for a folder, and the opened content of a file."""
-    if zipfile.is_zipfile(packed):
+    if _is_zip(packed):
         with zipfile.ZipFile(packed) as archive:
             for info in archive.infolist():
                 yield info.filename, info.is_dir(), None if info.is_dir() else archive.open(info)
@@ -281,3 +322,12 @@ def _entries(packed: IO[bytes]) -> Iterator[tuple[str, bool, Any]]:
             if not (member.isfile() or member.isdir()) or member.issparse():
                 raise tarfile.TarError(f"{member.name} is neither a plain file nor a folder")
             yield member.name, member.isdir(), tar.extractfile(member)
+
+
+def _is_zip(packed: IO[bytes]) -> bool:
+    """True for a zip file. A tar file whose last file is one, such as a .keras, ends as one does."""
+    packed.seek(0)
+    if packed.read(4) in (b"PK\3\4", b"PK\5\6"):
+        return True
+    packed.seek(0)
+    return not tarfile.is_tarfile(packed) and zipfile.is_zipfile(packed)

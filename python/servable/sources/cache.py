@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from servable.config.model_paths import shown_uri
 from servable.errors import StatusError
 from servable.progress import Task, board
 from servable.sizes import size_text
@@ -97,7 +98,9 @@ class Cache:
     def __init__(self, folder: str, base_path: str, most_bytes: int = 1 << 32) -> None:
         self.most_bytes = most_bytes
         key = hashlib.sha256(base_path.encode()).hexdigest()[:12]
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", base_path.rstrip("/").rpartition("/")[2])[:40]
+        # For people, and in logs: without secrets.
+        last = shown_uri(base_path).partition("?")[0].rstrip("/").rpartition("/")[2]
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", last)[:40]
         self.folder = os.path.join(folder, f"{name}-{key}")
         self._claimed: dict[str, Lock] = {}
         self._workplace: tuple[str, Lock | None] | None = None

@@ -139,7 +139,8 @@ class Conversion:
     def _from_cache_or_made(self, work: _Work) -> str:
         key = _key(work)
         if key in self._refused:
-            raise self._refused[key]
+            # Without the traceback of the last time, which would grow.
+            raise self._refused[key].with_traceback(None)
         load = work.load
         of, place = (load.model, load.version), self._cache.place(load.path, key)
         known = self._cache.claim(of, place)
@@ -238,7 +239,8 @@ def _key(work: _Work) -> str:
         except OSError as error:
             raise _unreadable(path, error) from None
         name = os.path.relpath(path, work.load.path) if path != work.load.path else "."
-        digest.update(f"\n{name} {content.hexdigest()}".encode())
+        # Not every name is UTF-8.
+        digest.update(b"\n%s %s" % (os.fsencode(name), content.hexdigest().encode()))
     return digest.hexdigest()[:32]
 
 

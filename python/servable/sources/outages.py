@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from servable.config.model_paths import shown_uri
 from servable.errors import StatusError
 
 SLOW_SECONDS = 2.0
@@ -35,7 +36,7 @@ class Outages:
         until, why = self._away.get(store, (0.0, ""))
         if self._clock() >= until:
             return None
-        return StatusError("UNAVAILABLE", f"{store} did not answer a moment ago: {why}")
+        return StatusError("UNAVAILABLE", f"{shown_uri(store)} did not answer a moment ago: {why}")
 
     def failed(self, base_path: str, error: BaseException, begun: float) -> None:
         """Notes that a store failed which was asked at ``begun``, if that says something of other models."""

@@ -9,6 +9,7 @@ import os
 import secrets
 from contextlib import suppress
 
+from servable.config.model_paths import shown_uri
 from servable.config.values import ModelConfig
 from servable.sources.discovery import Discovery, may_be_model, said
 
@@ -40,7 +41,7 @@ class Remembered:
                 raise
             _log.warning(
                 "%s cannot be read, and its models are those that were found before: %s",
-                self._uri,
+                shown_uri(self._uri),
                 said(error),
             )
             return {name: ModelConfig(name, f"{self._uri}/{name}") for name in names}
@@ -65,7 +66,7 @@ class Remembered:
         with suppress(OSError):
             os.makedirs(os.path.dirname(self._file), exist_ok=True)
             with open(written, "w", encoding="utf-8") as file:
-                json.dump({"uri": self._uri, "models": names}, file)
+                json.dump({"uri": shown_uri(self._uri), "models": names}, file)
             os.replace(written, self._file)
             self._kept = names
         with suppress(OSError):

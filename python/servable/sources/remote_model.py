@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from servable.config.model_paths import is_model_uri
+from servable.config.model_paths import is_model_uri, shown_uri
 from servable.config.values import ModelConfig
 from servable.errors import StatusError
 from servable.sources import AspiredVersion, Receiver, VersionLoad
@@ -81,6 +81,10 @@ class RemoteModel:
         self._offers: dict[str, _Offer] = {}
         self._said = ""
         self._failures = 0
+
+    @property
+    def _shown(self) -> str:
+        return shown_uri(self._model.base_path)
 
     @property
     def folder(self) -> str:
@@ -224,7 +228,7 @@ class RemoteModel:
             return
         hint = f"\n    {error.hint}" if isinstance(error, StatusError) and error.hint else ""
         text = str(error) or type(error).__name__
-        said = f"Could not find base path {self._model.base_path} for servable {self._model.name} "
+        said = f"Could not find base path {self._shown} for servable {self._model.name} "
         said += f"with error {text}{hint}"
         if said != self._said:
             _log.warning("%s", said)
@@ -262,8 +266,8 @@ class RemoteModel:
             timer.join()
 
     def _silent(self) -> None:
-        path, name = self._model.base_path, self._model.name
-        _log.warning("%s of servable %s has not said for %g s what it has", path, name, SILENCE_SECONDS)
+        name, seconds = self._model.name, SILENCE_SECONDS
+        _log.warning("%s of servable %s has not said for %g s what it has", self._shown, name, seconds)
         try:
             self._serve_cached()
         except OSError as error:
@@ -283,7 +287,7 @@ class RemoteModel:
             text = str(error) or type(error).__name__
             raise StatusError(
                 "UNAVAILABLE",
-                f"version {load.version} could not be fetched from {self._model.base_path}: {text}",
+                f"version {load.version} could not be fetched from {self._shown}: {text}",
             ) from error
 
     @contextmanager
@@ -307,7 +311,7 @@ class RemoteModel:
             raise StatusError(
                 "UNAVAILABLE",
                 f"version {version_at(place)[0]} is not in {self._cache.folder} any more, and "
-                f"{self._model.base_path} has not been read since the server started, or has another one now",
+                f"{self._shown} has not been read since the server started, or has another one now",
             )
         if (away := self._outages.of(self._model.base_path)) is not None:
             raise away
@@ -318,7 +322,7 @@ class RemoteModel:
 
     def _read(self, offer: _Offer, place: str, stopped: threading.Event) -> None:
         name, store = self._model.name, self._opened()
-        _log.info("fetching %s version %d from %s", name, offer.version, self._model.base_path)
+        _log.info("fetching %s version %d from %s", name, offer.version, self._shown)
         begun, has_begun = self._outages.now(), False
 
         def read(file: RemoteFile) -> Iterator[bytes]:

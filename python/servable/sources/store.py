@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from servable.config.model_paths import is_model_uri
+from servable.config.model_paths import is_model_uri, shown_uri
 from servable.errors import StatusError
 from servable.savedmodel import layout
 from servable.savedmodel.layout import MODEL_FILES, is_version_name
@@ -60,7 +60,7 @@ def open_store(base_path: str, scratch: str, most_bytes: int) -> Store:
         if not (urlsplit(base_path).path.endswith(ENDINGS) or is_model_uri(base_path)):
             raise StatusError(
                 "INVALID_ARGUMENT",
-                f"{base_path} is not an archive: {', '.join(ENDINGS)} are understood",
+                f"{shown_uri(base_path)} is not an archive: {', '.join(ENDINGS)} are understood",
                 f"and models' own files: {', '.join(layout.ENDINGS)}",
             )
         return ArchiveStore(base_path, scratch, most_bytes)
@@ -92,9 +92,9 @@ class FsspecStore:
             scheme = urlsplit(base_path).scheme
             package = PACKAGES.get(scheme)
             more = f", and {package} for {scheme}://: pip install {package}" if package else ""
-            raise StatusError("UNIMPLEMENTED", f"{base_path}: {error}", f"{EXTRA}{more}") from None
+            raise StatusError("UNIMPLEMENTED", f"{shown_uri(base_path)}: {error}", f"{EXTRA}{more}") from None
         except ValueError as error:
-            raise StatusError("INVALID_ARGUMENT", f"{base_path}: {error}") from None
+            raise StatusError("INVALID_ARGUMENT", f"{shown_uri(base_path)}: {error}") from None
         self._is_lost = False
 
     @contextmanager

@@ -126,10 +126,10 @@ def _call(
 
     def parsed(content: bytes) -> T:
         try:
-            message = message_class(f"tensorflow.serving.{reply}").FromString(content)
-        except DecodeError as error:
+            return read(message_class(f"tensorflow.serving.{reply}").FromString(content))
+        except (DecodeError, LookupError) as error:
+            # Also one with a code or a state that there is not.
             raise InternalError("INTERNAL", f"the reply is no {reply}: {error}") from None
-        return read(message)
 
     try:
         body = request.SerializeToString()

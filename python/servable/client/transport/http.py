@@ -79,7 +79,7 @@ class HttpTransport:
                     if until is not None and time.monotonic() > until:
                         raise _too_late()
             return _body(response, b"".join(parts))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise _as_status(error, self._address) from error
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class AsyncHttpTransport:
             response = await asyncio.wait_for(self._client.request(**options), seconds)
         except (TimeoutError, asyncio.TimeoutError):
             raise _too_late() from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise _as_status(error, self._address) from error
         return _body(response, response.content)
 
@@ -216,6 +216,9 @@ def _as_status(error: Exception, address: Address) -> StatusError:
         return _too_late()
     if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)):
         return UnavailableError("UNAVAILABLE", f"no answer from {where}: {said}")
+    if isinstance(error, UnicodeError):
+        # Of the host's name, which the system's resolver cannot be asked for.
+        return UnavailableError("UNAVAILABLE", f"no host can have the name in {where}")
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):
         return InvalidArgumentError("INVALID_ARGUMENT", f"the request cannot be sent to {where}: {said}")
     return UnknownError("UNKNOWN", f"{where}: {said}")
