@@ -39,7 +39,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyTuple;
 use signatures::{Described, Told};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::os::fd::{IntoRawFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -236,6 +236,11 @@ impl PyServer {
             self.server.state().registry.set_labels(name, labels);
             Ok(())
         })
+    }
+
+    /// Replaces the names of the models that should be served.
+    fn set_configured(&self, py: Python<'_>, names: HashSet<String>) {
+        py.detach(|| self.server.state().registry.set_configured(names));
     }
 
     /// Spreads the traffic of a model so from now on; `None`: it is not spread. `renewed`: what was rolled back has its share again.

@@ -14,7 +14,7 @@ use crate::servable::Servable;
 use crate::traffic_split::Split;
 use arc_swap::ArcSwap;
 use split::Splits;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use table::Table;
 use tokio::sync::watch;
@@ -122,6 +122,8 @@ pub struct Registry {
     /// Tells whoever waits for it of every change.
     changes: watch::Sender<()>,
     splits: Splits,
+    /// The names of the models that should be served, whether or not anything is known of them.
+    configured: ArcSwap<HashSet<String>>,
 }
 
 impl Registry {
@@ -167,13 +169,14 @@ impl Registry {
         self.table.load().values().any(|model| !model.available.is_empty())
     }
 
-    /// Returns whether a version can be asked, or none is wanted: every known one has been unloaded.
+    /// Returns whether a version can be asked, or none is wanted: no model is configured, and every known version has been
+    /// unloaded.
     pub fn serves_what_it_should(&self) -> bool {
         let wanted = |status: &VersionStatus| status.state != State::End || status.error.is_some();
         let table = self.table.load();
         let any =
             |is: fn(&VersionStatus) -> bool| table.values().any(|model| model.versions.values().any(is));
-        any(VersionStatus::answers) || !any(wanted)
+        any(VersionStatus::answers) || (self.configured.load().is_empty() && !any(wanted))
     }
 
     /// Returns the model in `name`, which is one or `MODEL/VERSION`.
@@ -274,6 +277,17 @@ impl Registry {
             }
         });
         rests
+    }
+
+    /// Replaces the names of the models that should be served.
+    pub fn set_configured(&self, names: HashSet<String>) {
+        self.configured.store(Arc::new(names));
+        self.changes.send_replace(());
+    }
+
+    /// Returns whether the model `name` should be served.
+    pub fn is_configured(&self, name: &str) -> bool {
+        self.configured.load().contains(name)
     }
 
     /// Replaces the labels of `name`.

@@ -558,6 +558,8 @@ class Server:
 
         Returns whether that was so; ``unload`` follows.
         """
+    def set_configured(self, names: set[str]) -> None:
+        """Replaces the names of the models that should be served: while none answers, the server is not ready."""
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """Replaces the labels of a model."""
     def set_traffic(self, name: str, rules: Traffic | None, renewed: bool = False) -> None:

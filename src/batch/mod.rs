@@ -319,27 +319,53 @@ impl Batcher {
     }
 
     /// Returns the answers to `tasks`, in order: from one run, or from separate runs if that one fails and may be
-    /// repeated. Also returns whether they are from one run.
+    /// repeated, or cannot begin for want of memory. Also returns whether they are from one run.
     fn answers(&self, ends: &Ends, tasks: &[&Task]) -> (Vec<Result<Ran>>, bool) {
         if tasks.is_empty() {
             return (Vec::new(), false);
         }
-        match guarded(|| self.execute(ends, tasks)) {
+        let each = || {
+            let alone = |task: &&Task| guarded(|| Ok(self.execute(ends, &[*task])?.swap_remove(0)));
+            (tasks.iter().map(alone).collect(), false)
+        };
+        let all_fail = |why: Error| (tasks.iter().map(|_| Err(why.clone())).collect(), false);
+        // Of one client's memory, which is no fault of the others. Nothing has run yet.
+        let held = match guarded(|| self.hold_joined(ends, tasks)) {
+            Ok(held) => held,
+            Err(_) if tasks.len() > 1 => return each(),
+            Err(why) => return all_fail(why),
+        };
+        let ran = guarded(|| self.execute_held(ends, tasks));
+        drop(held);
+        match ran {
             Ok(answers) => (answers.into_iter().map(Ok).collect(), true),
-            Err(why) if tasks.len() > 1 && may_be_repeated(&why, tasks) => {
-                let alone = |task| guarded(|| Ok(self.execute(ends, &[task])?.swap_remove(0)));
-                (tasks.iter().map(|task| alone(*task)).collect(), false)
-            }
-            Err(why) => (tasks.iter().map(|_| Err(why.clone())).collect(), false),
+            Err(why) if tasks.len() > 1 && may_be_repeated(&why, tasks) => each(),
+            Err(why) => all_fail(why),
         }
+    }
+
+    /// Returns the number of rows of `tasks`, and of their batch.
+    fn rows_of(&self, tasks: &[&Task]) -> (usize, usize) {
+        let rows: usize = tasks.iter().map(|task| task.rows()).sum();
+        (rows, if rows == 0 { 0 } else { self.parameters.filled(rows) })
+    }
+
+    /// Counts the memory that a run of `tasks` takes beside their own.
+    fn hold_joined(&self, ends: &Ends, tasks: &[&Task]) -> Result<Vec<Reservation>> {
+        let (rows, size) = self.rows_of(tasks);
+        if rows == 0 { Ok(Vec::new()) } else { joined(tasks, ends.feeds.len(), size - rows) }
     }
 
     /// Runs all `tasks` at once, and returns one answer for each.
     fn execute(&self, ends: &Ends, tasks: &[&Task]) -> Result<Vec<Ran>> {
+        let _held = self.hold_joined(ends, tasks)?;
+        self.execute_held(ends, tasks)
+    }
+
+    /// The same, once its memory is counted.
+    fn execute_held(&self, ends: &Ends, tasks: &[&Task]) -> Result<Vec<Ran>> {
         let counts: Vec<usize> = tasks.iter().map(|task| task.rows()).collect();
-        let rows = counts.iter().sum();
-        let size = if rows == 0 { 0 } else { self.parameters.filled(rows) };
-        let _joined = if rows == 0 { Vec::new() } else { joined(tasks, ends.feeds.len(), size - rows)? };
+        let (rows, size) = self.rows_of(tasks);
         let traced = traced(tasks, rows, size);
         let input = |index: usize| {
             let parts: Vec<&Tensor> = tasks.iter().map(|task| &task.inputs[index]).collect();

@@ -255,6 +255,34 @@ fn what_a_batch_is_filled_up_with_is_counted() {
 }
 
 #[test]
+fn who_has_no_memory_left_for_a_batch_spoils_no_other() {
+    let setup = setup(Parameters { max_batch_size: 8192, ..PARAMETERS });
+    let few = vec![7; 2048];
+    // Joined, two inputs of 8 KB take 16 KB of each connection.
+    let of = |limit: usize| {
+        let memory = Arc::new(Reservation::new(Account::new(Budget::new(limit))));
+        Context { memory, ..Context::default() }
+    };
+    let held = setup.model.gate.lock().unwrap_or_else(PoisonError::into_inner);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| setup.ask(&[0]));
+        until(|| setup.runs().len() == 1);
+        let mut asked = Vec::new();
+        for (count, limit) in [16 << 10, 64 << 20].into_iter().enumerate() {
+            let (setup, few, context) = (&setup, &few, of(limit));
+            asked.push(scope.spawn(move || setup.ask_for(few, false, &context)));
+            until(|| setup.batcher.waiting() > count);
+        }
+        drop(held);
+        first.join().unwrap().unwrap();
+        for one in asked {
+            assert_eq!(one.join().unwrap(), Ok(sums(&few)));
+        }
+    });
+    assert_eq!(setup.runs(), [1, 2048, 2048], "each alone, where nothing is copied");
+}
+
+#[test]
 fn a_large_request_is_split_and_put_together_again() {
     let setup = setup(Parameters { max_batch_size: 100, split_at: Some(4), ..PARAMETERS });
     let x: Vec<i32> = (0..11).collect();

@@ -315,6 +315,28 @@ async fn calls_in_flight_are_cut_off_when_the_grace_is_over() {
     assert!((29..=31).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }
 
+/// Otherwise it would be chosen to give way, never do so, and nobody would be accepted any more.
+#[tokio::test(start_paused = true)]
+async fn a_connection_beyond_its_age_still_gives_way() {
+    let limits = ConnectionLimits { max_age: Some(10 * SECOND), ..ConnectionLimits::default() };
+    let (service, _gate, connections) = service(Policy::Caller, limited(limits));
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let slot = connections.accepted();
+    let served = tokio::spawn(serve(far, service, slot.connection.clone()));
+    let (mut send, connection) =
+        client_http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+    tokio::spawn(connection);
+    let watch = Request::post("http://server/grpc.health.v1.Health/Watch")
+        .header("content-type", "application/grpc")
+        .body(Full::new(framed(&[])));
+    let mut watched = send.send_request(watch.unwrap()).await.unwrap();
+    assert!(watched.frame().await.unwrap().is_ok());
+    time::sleep(1000 * SECOND).await;
+    assert!(!served.is_finished(), "it has no grace");
+    assert_eq!(connections.close_waiting(1), 1);
+    time::timeout(10 * SECOND, served).await.unwrap().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_connection_without_calls_is_ended() {
     let limits = ConnectionLimits { max_idle: Some(10 * SECOND), ..ConnectionLimits::default() };

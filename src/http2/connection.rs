@@ -84,6 +84,7 @@ where
                 result = connection => result,
                 () = in_flight.none_for(GOOD_BYE) => Ok(()),
                 () = after(grace) => Ok(()),
+                () = gives_way(&client) => Ok(()),
             }
         }
     };
@@ -113,6 +114,13 @@ async fn over(limits: &ConnectionLimits, client: &Connection, in_flight: &InFlig
         () = after(limits.max_age.map(jittered)) => limits.max_age_grace,
         () = idle => None,
     }
+}
+
+/// Returns when a connection whose time is over anyway has had its moment to finish, as its place is needed. Its streams may
+/// be held open for ever, and until it ends no other connection is closed in its stead.
+async fn gives_way(client: &Connection) {
+    client.must_close().await;
+    tokio::time::sleep(MAKE_ROOM).await;
 }
 
 /// Returns after `span`; never, without one.

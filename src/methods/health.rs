@@ -34,6 +34,8 @@ impl Health {
         };
         match registry.is_available(name, None).or_else(versioned) {
             Some(available) => Health::when(serving && available),
+            // Its folder has no version yet, or cannot be read.
+            None if registry.is_configured(name) => Health::NotReady,
             None => Health::Unknown,
         }
     }
@@ -137,6 +139,20 @@ mod tests {
             registry.set_state("m", 1, state, error);
             assert_eq!(of(true), expected, "{state:?}");
         }
+    }
+
+    #[test]
+    fn a_configured_model_without_versions_is_not_ready() {
+        let registry = Registry::default();
+        registry.set_configured(["m".to_owned()].into());
+        let healths = || ["m", "m/1", "n"].map(|name| Health::of_model(&registry, true, name));
+        assert_eq!(healths(), [Health::NotReady, Health::Unknown, Health::Unknown]);
+        assert_eq!(Health::of_server(&registry, true), Health::NotReady);
+        registry.set_state("m", 1, State::End, None);
+        assert_eq!(healths(), [Health::NotReady, Health::NotReady, Health::Unknown]);
+        assert_eq!(Health::of_server(&registry, true), Health::NotReady, "it has lost its versions");
+        registry.set_configured([].into());
+        assert_eq!(Health::of_server(&registry, true), Health::Ready, "nothing is to be served");
     }
 
     #[test]

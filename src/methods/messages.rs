@@ -30,7 +30,7 @@ pub fn predict(
     let inputs = bind::inputs(signature, request.inputs, |alias, proto| {
         let malformed = |_| Error::invalid(format!("tensor parsing error: {alias}"));
         let encoded = tensor::open(proto).map_err(malformed)?;
-        context.memory.grow(encoded.drawn_out())?;
+        context.memory.grow(encoded.drawn_out().saturating_add(encoded.copied()))?;
         encoded.read().map_err(malformed)
     })?;
     let outputs = bind::outputs(signature, request.output_filter.iter().map(Ok))?;
@@ -86,6 +86,8 @@ fn serialized(input: Option<Input>, context: &Context) -> Result<Strings> {
                 .iter()
                 .enumerate()
                 .try_for_each(|(index, example)| check(&format!("{index}"), example, context))?;
+            // The strings are joined.
+            context.memory.grow(list.examples.iter().map(Bytes::len).sum())?;
             Ok(list.examples.iter().collect())
         }
         Some(input::Kind::ExampleListWithContext(list)) => {
@@ -95,8 +97,9 @@ fn serialized(input: Option<Input>, context: &Context) -> Result<Strings> {
                 .enumerate()
                 .try_for_each(|(index, example)| check(&format!("{index}"), example, context))?;
             let repeated = list.context.len().saturating_mul(list.examples.len());
+            let joined: usize = list.examples.iter().map(Bytes::len).sum();
             // Once per copy, and once in the joined strings.
-            context.memory.grow(repeated.saturating_mul(2))?;
+            context.memory.grow(repeated.saturating_mul(2).saturating_add(joined))?;
             Ok(list.examples.iter().map(|example| [&list.context[..], example].concat()).collect())
         }
     }
@@ -138,4 +141,42 @@ fn check_spec(
         return Err(Error::invalid(format!("Requested signature not found in model graph: {signature}")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{Account, Budget, Reservation};
+    use crate::pb::tensorflow::feature::Kind;
+    use crate::pb::tensorflow::serving::{ExampleList, ExampleListWithContext};
+    use crate::pb::tensorflow::{BytesList, Feature, Features};
+    use std::sync::Arc;
+
+    const SIZE: usize = 1 << 20;
+
+    fn example() -> Bytes {
+        let value = vec![Bytes::from(vec![0; SIZE])];
+        let feature = Feature { kind: Some(Kind::BytesList(BytesList { value })) };
+        let features = Features { feature: [("x".to_owned(), feature)].into() };
+        Example { features: Some(features) }.encode_to_vec().into()
+    }
+
+    #[test]
+    fn examples_count_once_more_when_they_are_joined() {
+        let list = vec![example(); 2];
+        let with_context = ExampleListWithContext { examples: list.clone(), context: Bytes::new() };
+        for kind in [
+            input::Kind::ExampleList(ExampleList { examples: list }),
+            input::Kind::ExampleListWithContext(with_context),
+        ] {
+            let input = || Some(Input { kind: Some(kind.clone()) });
+            let held = |budget| {
+                let memory = Arc::new(Reservation::new(Account::new(Budget::new(budget))));
+                let context = Context { memory, ..Context::default() };
+                examples(String::new(), input(), &context).map(|_| context.memory.bytes())
+            };
+            assert!((2 * SIZE..3 * SIZE).contains(&held(16 * SIZE).unwrap()));
+            assert_eq!(held(3 * SIZE).unwrap_err().http_status(), 413, "half of it is for one connection");
+        }
+    }
 }

@@ -46,7 +46,8 @@ pub fn decode(proto: &Bytes) -> Result<Tensor, Malformed> {
 
 /// Reads a serialized `TensorProto` except for its values. Fails, as [`Opened::read`] does, where TensorFlow fails to
 /// parse one: a missing or unknown dtype, a negative or overflowing shape, content whose length does not match the
-/// shape; also if a short list of values would be expanded beyond [`MAX_DRAWN_OUT`].
+/// shape; also if a short list of values would be expanded beyond [`MAX_DRAWN_OUT`], and for content with truth values that
+/// are neither 0 nor 1.
 pub fn open(proto: &Bytes) -> Result<Opened<'_>, Malformed> {
     let mut head = Head::default();
     for item in Fields::new(proto) {
@@ -98,6 +99,21 @@ impl Opened<'_> {
         }
     }
 
+    /// Returns the bytes of the message that reading the values copies, at most: of strings and of numbers that do not lie
+    /// there as in memory. They come on top of what is [`Self::drawn_out`].
+    pub fn copied(&self) -> usize {
+        let sent = self.proto.len();
+        if self.count <= 1 || self.head.content.is_some() {
+            0
+        } else if self.dtype == DType::String {
+            sent
+        } else if values::lie_as_in_memory(self.dtype) {
+            0
+        } else {
+            sent.min(self.count.saturating_mul(self.dtype.size()))
+        }
+    }
+
     /// Reads the values.
     pub fn read(self) -> Result<Tensor, Malformed> {
         let Opened { proto, head, dtype, count } = self;
@@ -110,6 +126,10 @@ impl Opened<'_> {
                     None => values::strings(proto, count),
                 }?;
                 Ok(Tensor::strings(head.shape, strings))
+            }
+            // Any other truth value is undefined where the engine reads it.
+            Some(content) if dtype == DType::Bool && content.iter().fold(0, |all, byte| all | byte) > 1 => {
+                Err(Malformed)
             }
             Some(content) if count.checked_mul(dtype.size()) == Some(content.len()) => {
                 Ok(Tensor::numbers(dtype, head.shape, proto.slice_ref(content)))

@@ -41,6 +41,7 @@ async fn told(console: &Console, server: &ServerState, head: &Parts, client: &Ca
         query: head.uri.query().unwrap_or_default().to_owned(),
         ..Question::default()
     };
+    let _answering = client.connection.answering();
     let reply = console.ask(question, fields.accepts(false), &server.options).await?;
     let memory = Arc::new(client.connection.reserve());
     Ok(Reply { body: reply.body.counted(&memory)?, ..reply })

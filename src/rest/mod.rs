@@ -186,7 +186,10 @@ impl RestService {
         } else if let Some(page) = page {
             drain(&head, body).await;
             match self.server.check(client.pass.as_ref(), Need::ReadAll) {
-                Ok(()) => metrics_page::answer(self, page, &head, path).await,
+                Ok(()) => {
+                    let _answering = client.connection.answering();
+                    metrics_page::answer(self, page, &head, path).await
+                }
                 Err(refused) => refused.into(),
             }
         } else if let Some(page) = self.health_page(&head, client.pass.as_ref()) {

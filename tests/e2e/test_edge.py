@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import takewhile
 from pathlib import Path
 
 import grpc
@@ -15,7 +16,7 @@ import pytest
 from certificates import Authority
 from conftest import Served
 from edge import open_connections, reached
-from http2 import END_HEADERS, HEADERS, PREFACE, SETTINGS, Raw, frame, headers
+from http2 import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, Raw, frame, headers
 from servers import ADMIN, MODELS, WITH_GRPC, admin_url, run_to_its_end, serving, until
 from stubs import PATIENCE, call, floats_request, own_message
 from wire import Wire, ask, message, predict
@@ -176,6 +177,20 @@ def test_a_connection_that_gives_way_is_counted() -> None:
         assert first.closed() and until(lambda: reached(served, "connections") == 1)
         for wire in others:
             assert wire.send(GOOD).reply().status == 200
+
+
+def test_who_holds_an_old_connection_open_keeps_nobody_out() -> None:
+    """What a client watches beyond the age of its connection may be closed as any other."""
+    aged = "--grpc_channel_arguments=grpc.max_connection_age_ms=100"
+    with serving(HALF, WITH_GRPC, "--max_connections=2", aged) as served, ExitStack() as stack:
+        watch = frame(HEADERS, END_HEADERS, 1, headers("/grpc.health.v1.Health/Watch"))
+        for _ in range(2):
+            raw = stack.enter_context(Raw(served))
+            raw.open().send(watch + frame(DATA, END_STREAM, 1, bytes(5)))
+            kinds = [kind for kind, *_ in takewhile(lambda one: one[0] != GOAWAY, raw.frames())]
+            assert DATA in kinds, "its answer, and then the end of its age"
+        for _ in range(4):
+            assert stack.enter_context(Wire(served)).send(GOOD).reply().status == 200
 
 
 # ---- connections of one peer

@@ -114,6 +114,21 @@ def test_a_server_none_of_whose_models_can_be_asked_is_not_ready(tmp_path: Path)
         assert (check(channel, ""), check(channel, "PredictionService")) == (NOT_SERVING, SERVING)
 
 
+def test_a_server_is_not_ready_while_its_models_folder_has_nothing(tmp_path: Path) -> None:
+    """Nothing is known of such a model, but it should be served."""
+    base = tmp_path / "late"
+    base.mkdir()
+    with (
+        serving(f"late={base}", WITH_GRPC, "--file_system_poll_wait_seconds=1") as served,
+        grpc.insecure_channel(served.grpc) as channel,
+    ):
+        assert [page(served, path) for path in ("/readyz", "/readyz/late")] == [(503, NOT_READY)] * 2
+        assert [check(channel, one) for one in ("", "late")] == [NOT_SERVING] * 2
+        put_version("half_plus_two", base, 1)
+        assert until(lambda: page(served, "/readyz") == (200, READY))
+        assert [check(channel, one) for one in ("", "late")] == [SERVING] * 2
+
+
 def test_the_pages_can_be_off_on_the_rest_port() -> None:
     with serving(MODELS / "half_plus_two", "--enable_rest_healthcheck=false", ADMIN) as served:
         assert [ask(served, "GET", path).status for path in ("/livez", "/healthz", "/readyz")] == [404] * 3

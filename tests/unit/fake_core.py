@@ -53,6 +53,7 @@ class FakeCore:
         self.state: dict[tuple[str, int], str] = {}
         self.errors: dict[tuple[str, int], tuple[str, str]] = {}
         self.labels: dict[str, dict[str, int]] = {}
+        self.configured: set[str] = set()
         self.payload_logs: list[PayloadLog] = []
         self.spread: dict[str, Traffic] = {}
         self.reopened = 0
@@ -161,6 +162,9 @@ class FakeCore:
 
         with self.changed:
             assert self.changed.wait_for(told, 10), f"expected {name} {version} {outcome!r}, got {self.told}"
+
+    def set_configured(self, names: set[str]) -> None:
+        self.configured = names
 
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         self.labels[name] = labels

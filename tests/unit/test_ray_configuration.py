@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -195,6 +196,10 @@ def test_the_command_checks_a_file(tmp_path: Path, capsys: pytest.CaptureFixture
     file.write_bytes(b" " * (1 << 20) + b"x")
     assert main(["ray", "run", str(file)]) == 2
     assert "which is no configuration" in capsys.readouterr().err
+    # Its writer may never come.
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["ray", "run", "--check", str(tmp_path / "pipe")]) == 2
+    assert "pipe cannot be read: it is a pipe" in capsys.readouterr().err
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,20 +183,21 @@ def test_a_store_that_is_away_leaves_what_is_announced(bucket: str, tmp_path: Pa
         heard.wait_for("m", 1)
 
 
+@pytest.mark.parametrize("question", ["versions", "files"])
 def test_a_store_that_says_nothing_does_not_hold_up_what_is_in_the_cache(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: str
 ) -> None:
     put(bucket, 1)
     with Watched(bucket, tmp_path) as heard:
         heard.wait_for("m", 1)
     put(bucket, 2)
-    answers, versions = threading.Event(), FsspecStore.versions
+    answers, answer = threading.Event(), getattr(FsspecStore, question)
 
-    def silent(store: FsspecStore) -> dict[int, str]:
+    def silent(*asked: object) -> object:
         assert answers.wait(60)
-        return versions(store)
+        return answer(*asked)
 
-    monkeypatch.setattr(FsspecStore, "versions", silent)
+    monkeypatch.setattr(FsspecStore, question, silent)
     monkeypatch.setattr("servable.sources.remote_model.SILENCE_SECONDS", 0.05)
     with Watched(bucket, tmp_path) as heard:
         heard.wait_for("m", 1)

@@ -85,6 +85,9 @@ class Core(DemandCore, Protocol):
     def fail(self, name: str, version: int, code: str, message: str) -> None:
         """Moves to END with an error, without a load."""
 
+    def set_configured(self, names: set[str]) -> None:
+        """Replaces the names of the models that should be served: while none answers, the server is not ready."""
+
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """Replaces the labels of a model."""
 

@@ -168,6 +168,7 @@ class Manager:
                 self._labels.configure(models, gone)
                 for name in new:
                     self._wake(name)
+            self._core.set_configured({model.name for model in models})
             self._traffic.configure(models, renewed)
             self._core.set_payload_logs(self._logging.logs(models))
             self._source.watch(models)

@@ -240,6 +240,10 @@ class PreparingCore:
         """See ``DemandCore``."""
         return self._core.rest(name, version)
 
+    def set_configured(self, names: set[str]) -> None:
+        """See ``Core``."""
+        self._core.set_configured(names)
+
     def set_labels(self, name: str, labels: dict[str, int]) -> None:
         """See ``Core``."""
         self._core.set_labels(name, labels)

@@ -22,6 +22,7 @@ from servable.errors import UsageError
 from servable.ray.cluster_address import checked
 from servable.ray.models import PLACE, Model, check_keys, is_number, read_models, shown
 from servable.ray.yaml_text import parse
+from servable.regular_files import open_file
 
 MOST_BYTES = 1 << 20
 """Largest file that is read."""
@@ -82,9 +83,9 @@ class Configuration:
 
 
 def read_file(path: str) -> Configuration:
-    """Reads a file. Raises ``UsageError``."""
+    """Reads a file; a pipe, which may have no writer, is refused. Raises ``UsageError``."""
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None

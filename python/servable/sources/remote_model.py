@@ -28,7 +28,7 @@ GLANCE_SECONDS = 0.1
 CLOSING_SECONDS = 1.0
 """Longest time that the end waits for a fetch under way, which has been told to stop."""
 SILENCE_SECONDS = 10.0
-"""After which a store that has not said once what it has is taken for one that does not answer."""
+"""After which a store that has not answered a first look is taken for one that does not answer."""
 
 
 class Copy(NamedTuple):
@@ -184,7 +184,8 @@ class RemoteModel:
         return ready, failure
 
     def _offered(self, store: Store, version: int, lies_at: str) -> AspiredVersion:
-        files = store.files(lies_at)
+        with self._silence_bridged():
+            files = store.files(lies_at)
         place = self._cache.place(version, files)
         self._offers[place] = _Offer(version, lies_at, files)
         if not self._on_demand:
@@ -244,7 +245,7 @@ class RemoteModel:
 
     @contextmanager
     def _silence_bridged(self) -> Iterator[None]:
-        """Surrounds a question to the store: what the cache has is served if the first one takes long.
+        """Surrounds questions to the store: what the cache has is served if one of the first look takes long.
 
         A store that takes connections and says nothing is given up after minutes only.
         """
@@ -262,7 +263,7 @@ class RemoteModel:
 
     def _silent(self) -> None:
         path, name = self._model.base_path, self._model.name
-        _log.warning("%s of servable %s has said nothing for %g s", path, name, SILENCE_SECONDS)
+        _log.warning("%s of servable %s has not said for %g s what it has", path, name, SILENCE_SECONDS)
         try:
             self._serve_cached()
         except OSError as error:

@@ -114,6 +114,13 @@ impl Shared {
     fn route(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint]) -> Option<&Route> {
         self.routes.iter().find(|route| route.takes(feeds, fetches))
     }
+
+    /// Offers a request that TensorFlow has answered as a sample. Several signatures may have the same inputs.
+    fn offer(&self, feeds: &[(Endpoint, Tensor)], fetches: &[Endpoint]) {
+        for route in self.routes.iter().filter(|route| route.takes(feeds, fetches)) {
+            route.samples.offer(feeds);
+        }
+    }
 }
 
 impl Route {
@@ -285,23 +292,22 @@ impl Model for Accelerated {
         if let Some(moved) = route.moved.load_full() {
             return route.run(&moved, reference, feeds, fetches, options);
         }
-        let outputs = reference.run(feeds, fetches, options)?;
-        // Several signatures may have the same inputs.
-        for route in self.shared.routes.iter().filter(|route| route.takes(feeds, fetches)) {
-            route.samples.offer(feeds);
-        }
-        Ok(outputs)
+        reference.run(feeds, fetches, options).inspect(|_| self.shared.offer(feeds, fetches))
     }
 
-    /// A signature that has moved might wait for another run of its engine, or for TensorFlow's session.
+    /// A signature that has moved might wait for another run of its engine, and any other run for TensorFlow's session.
     fn run_at_once(
         &self,
         feeds: &[(Endpoint, Tensor)],
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Option<Result<Vec<Tensor>>> {
-        let has_moved = self.shared.route(feeds, fetches).is_some_and(|route| route.moved.load().is_some());
-        (!has_moved).then(|| self.run(feeds, fetches, options))
+        self.shared.others.note();
+        if self.shared.route(feeds, fetches).is_some_and(|route| route.moved.load().is_some()) {
+            return None;
+        }
+        let ran = self.shared.reference.run_at_once(feeds, fetches, options)?;
+        Some(ran.inspect(|_| self.shared.offer(feeds, fetches)))
     }
 }
 

@@ -32,11 +32,14 @@ struct Made {
     runs: Arc<AtomicUsize>,
     changes: bool,
     shares_cores: Arc<AtomicBool>,
+    /// True if runs have to wait, as for a session that was let go.
+    waits: Arc<AtomicBool>,
 }
 
 fn made(time: Duration, after: impl Fn(Vec<Tensor>) -> Result<Vec<Tensor>> + Send + Sync + 'static) -> Made {
     let adder = fake::model(move || std::thread::sleep(time));
-    Made { adder, after: Box::new(after), runs: Arc::default(), changes: false, shares_cores: Arc::default() }
+    let (runs, shares_cores, waits) = (Arc::default(), Arc::default(), Arc::default());
+    Made { adder, after: Box::new(after), runs, changes: false, shares_cores, waits }
 }
 
 impl Model for Made {
@@ -69,6 +72,15 @@ impl Model for Made {
     ) -> Result<Vec<Tensor>> {
         self.runs.fetch_add(1, Relaxed);
         self.adder.run(feeds, fetches, options).and_then(&self.after)
+    }
+
+    fn run_at_once(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Option<Result<Vec<Tensor>>> {
+        (!self.waits.load(Relaxed)).then(|| self.run(feeds, fetches, options))
     }
 }
 
@@ -635,4 +647,19 @@ fn times_taken_beside_others_are_not_kept_where_they_refuse() {
     assert!(report.progress == Progress::Stays && report.reason.contains("slower"), "{report:?}");
     let quiet = with_cache(fast(|| made(FAST, Ok)));
     assert_eq!(prepared(&accelerated(slow_reference(), quiet, false)).progress, Progress::Moved);
+}
+
+#[test]
+fn a_run_of_no_signature_does_not_wait_for_tensorflow_where_others_are_served() {
+    let reference = slow_reference();
+    let (waits, runs) = (reference.waits.clone(), reference.runs.clone());
+    let model = accelerated(reference, fast(|| made(FAST, Ok)), false);
+    prepared(&model);
+    // An input is no output of the signature. The outputs of several signatures together are of none, either.
+    let at_once = || model.run_at_once(&feeds([1.0, 2.0]), &[Endpoint(0)], OPTIONS);
+    assert!(at_once().unwrap().is_ok());
+    let before = runs.load(Relaxed);
+    waits.store(true, Relaxed);
+    assert!(at_once().is_none());
+    assert_eq!(runs.load(Relaxed), before);
 }

@@ -215,7 +215,10 @@ impl<M: Model> Model for Resting<M> {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Option<Result<Vec<Tensor>>> {
-        self.session.load().is_some().then(|| self.run(feeds, fetches, options))
+        // Taken once: it may be let go meanwhile, and a load takes seconds.
+        let session = self.session.load_full()?;
+        self.used.store(self.now(), Relaxed);
+        session.run_at_once(feeds, fetches, options)
     }
 }
 

@@ -123,6 +123,29 @@ fn packed_floats_and_content_are_borrowed() {
 }
 
 #[test]
+fn what_is_copied_is_told() {
+    let told = |proto: TensorProto| {
+        let wire = Bytes::from(proto.encode_to_vec());
+        let opened = open(&wire).unwrap();
+        (wire.len(), opened.drawn_out(), opened.copied())
+    };
+    let strings = |count: usize| vec![Bytes::from(vec![b'x'; 5000]); count];
+    let (sent, _, copied) = told(TensorProto { string_val: strings(2), ..proto(DataType::DtString, &[2]) });
+    assert_eq!(copied, sent);
+    let numbers = TensorProto { int_val: vec![1; 5000], ..proto(DataType::DtInt32, &[5000]) };
+    let (_, drawn_out, copied) = told(numbers);
+    assert_eq!(drawn_out + copied, 4 * 5000);
+    for borrowed in [
+        TensorProto { string_val: strings(1), ..proto(DataType::DtString, &[1]) },
+        TensorProto { float_val: vec![1.0; 5000], ..proto(DataType::DtFloat, &[5000]) },
+        TensorProto { tensor_content: vec![1; 5000].into(), ..proto(DataType::DtInt8, &[5000]) },
+    ] {
+        let (_, drawn_out, copied) = told(borrowed);
+        assert_eq!((drawn_out, copied), (0, 0));
+    }
+}
+
+#[test]
 fn unpacked_and_split_fields_are_gathered() {
     // float_val twice packed, once alone; int_val alone, packed, alone.
     let floats = [&[8, 1, 18, 4, 18, 2, 8, 3][..], &[42, 4, 0, 0, 128, 63, 45, 0, 0, 0, 64, 42, 0]].concat();
@@ -172,6 +195,10 @@ fn what_tensorflow_refuses() {
         ("long content", TensorProto { tensor_content: content(9), ..proto(DataType::DtFloat, &[2]) }),
         ("short strings", TensorProto { tensor_content: content(1), ..proto(DataType::DtString, &[2]) }),
         ("long strings", TensorProto { tensor_content: content(3), ..proto(DataType::DtString, &[2]) }),
+        (
+            "no truth value",
+            TensorProto { tensor_content: vec![1, 2].into(), ..proto(DataType::DtBool, &[2]) },
+        ),
     ] {
         assert_eq!(decoded(&wire).map(|tensor| tensor.len()), Err(Malformed), "{why}");
     }

@@ -37,6 +37,23 @@ pub(super) fn numbers(proto: &Bytes, dtype: DType, shape: Shape, count: usize) -
     }
 }
 
+/// Returns whether numbers of `dtype` have the same layout in their own field as in memory, so that they are borrowed.
+pub(super) fn lie_as_in_memory(dtype: DType) -> bool {
+    matches!(
+        dtype,
+        DType::Float
+            | DType::Double
+            | DType::Complex64
+            | DType::Complex128
+            | DType::Float8E5M2
+            | DType::Float8E4M3Fn
+            | DType::Float8E4M3Fnuz
+            | DType::Float8E4M3B11Fnuz
+            | DType::Float8E5M2Fnuz
+            | DType::Float4E2M1Fn
+    )
+}
+
 struct Reader<'a> {
     proto: &'a Bytes,
     dtype: DType,

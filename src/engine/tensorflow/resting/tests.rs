@@ -148,3 +148,15 @@ fn a_run_for_files_that_have_gone_says_so() {
     assert!(why.message.contains(&path) && why.message.contains("gone or changed"), "{why}");
     assert_eq!(loads.load(Relaxed), 0);
 }
+
+#[test]
+fn a_thread_that_serves_others_loads_nothing() {
+    let (_folder, resting, loads) = version();
+    let value = |value: f32| Tensor::numbers(DType::Float, vec![1], value.to_le_bytes().to_vec().into());
+    let feeds = ["a", "b"].map(|name| (resting.endpoint(name).unwrap(), value(1.0)));
+    let fetches = [resting.endpoint("sum").unwrap()];
+    assert!(resting.run_at_once(&feeds, &fetches, OPTIONS).unwrap().is_ok());
+    resting.let_go_after(IDLE);
+    assert!(resting.run_at_once(&feeds, &fetches, OPTIONS).is_none());
+    assert_eq!((loads.load(Relaxed), resting.has_session()), (0, false));
+}

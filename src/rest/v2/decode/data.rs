@@ -7,9 +7,10 @@ use crate::json::cursor::{Cursor, Type};
 use crate::json::dense::{DenseReader, ElementFault, Elements};
 use crate::memory::Reservation;
 use crate::open_inference::inputs::Expected;
-use crate::open_inference::refusal;
+use crate::open_inference::{datatype, refusal};
 use crate::parallel::Spare;
 use crate::tensor::{Aligned, DType, Strings, Tensor};
+use bytemuck::NoUninit;
 
 /// Reads the data of one input after the other.
 pub(super) struct JsonData<'r> {
@@ -36,8 +37,7 @@ impl<'r> JsonData<'r> {
         let dtype = expected.spec.dtype;
         let tensor = if dtype == DType::String && base64 {
             self.base64(cursor, &expected)?
-        } else if dtype == DType::UInt16 {
-            // TensorFlow Serving's API has no numbers for these.
+        } else if let Some((_, narrowed)) = NARROW.iter().find(|(narrow, _)| *narrow == dtype) {
             narrowed(&self.numbers(cursor, &expected, DType::Int32)?, &expected)?
         } else {
             self.numbers(cursor, &expected, dtype)?
@@ -89,17 +89,31 @@ impl<'r> JsonData<'r> {
     }
 }
 
-/// Makes unsigned numbers of 16 bits of those of 32 bits.
-fn narrowed(tensor: &Tensor, expected: &Expected<'_>) -> Result<Tensor> {
-    let mut narrow: Aligned<u16> = Aligned::with_capacity(64, tensor.len());
+/// Makes the tensor that is expected of numbers of 32 bits.
+type Narrowed = fn(&Tensor, &Expected<'_>) -> Result<Tensor>;
+
+/// Numbers of fewer bits. TensorFlow Serving's API keeps the low bits of what is beyond their range, and knows nothing of
+/// the first.
+const NARROW: [(DType, Narrowed); 4] = [
+    (DType::UInt16, narrowed::<u16>),
+    (DType::Int16, narrowed::<i16>),
+    (DType::UInt8, narrowed::<u8>),
+    (DType::Int8, narrowed::<i8>),
+];
+
+fn narrowed<T>(tensor: &Tensor, expected: &Expected<'_>) -> Result<Tensor>
+where
+    T: TryFrom<i32> + NoUninit + Send + 'static,
+{
+    let (spec, mut narrow) = (expected.spec, Aligned::<T>::with_capacity(64, tensor.len()));
     for number in tensor.bytes().as_chunks::<4>().0 {
         let number = i32::from_le_bytes(*number);
-        narrow.push(u16::try_from(number).map_err(|_| {
-            let name = refusal::shown(&expected.spec.alias);
-            Error::invalid(format!("input '{name}' has the element {number}, which is no UINT16"))
+        narrow.push(T::try_from(number).map_err(|_| {
+            let (name, datatype) = (refusal::shown(&spec.alias), datatype::any_name(spec.dtype));
+            Error::invalid(format!("input '{name}' has the element {number}, which is no {datatype}"))
         })?);
     }
-    Ok(Tensor::from_values(DType::UInt16, expected.shape.clone(), narrow))
+    Ok(Tensor::from_values(spec.dtype, expected.shape.clone(), narrow))
 }
 
 /// Byte strings whose texts are base64.

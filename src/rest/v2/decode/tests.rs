@@ -94,8 +94,20 @@ fn every_datatype_has_a_form_in_json() {
             "{text}"
         );
     }
-    let wrong = r#"{"inputs":[{"name":"UINT16","shape":[1],"datatype":"UINT16","data":[65536]}]}"#;
-    assert!(refused(wrong, &[DType::UInt16]).contains("65536, which is no UINT16"));
+    for (dtype, beyond) in [
+        (DType::UInt16, 65536),
+        (DType::UInt16, -1),
+        (DType::Int16, 32768),
+        (DType::UInt8, 256),
+        (DType::UInt8, -1),
+        (DType::Int8, -129),
+    ] {
+        let name = crate::open_inference::datatype::any_name(dtype);
+        let wrong = format!(
+            r#"{{"inputs":[{{"name":"{name}","shape":[1],"datatype":"{name}","data":[{beyond}]}}]}}"#
+        );
+        assert!(refused(&wrong, &[dtype]).contains(&format!("{beyond}, which is no {name}")));
+    }
 }
 
 #[test]
