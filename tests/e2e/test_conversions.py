@@ -178,8 +178,10 @@ def test_a_keras_file_under_another_name(tmp_path: Path) -> None:
     assert found is not None and found.kind == "keras"
     for command in found.commands[:-1]:
         subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    served = found.commands[-1].removeprefix("servable serve ")
     cache = f"--model_cache_dir={tmp_path / 'cache'}"
-    with serving(found.commands[-1].removeprefix("servable serve "), cache) as server:
+    # Not the line before it, of none, where the conversion takes long.
+    with serving(served, cache, ready="ready: 1 of 1 models") as server:
         assert predict(server, "download", '{"instances": [[0, 0]]}').status == 200
 
 

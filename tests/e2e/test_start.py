@@ -43,6 +43,7 @@ def test_one_line_per_version_the_address_and_a_line_to_try() -> None:
         signature = "serving_default(a: float[-1], b: int32[-1]) -> (sum: float[-1], twice: int32[-1])"
         assert signature in served.log
         assert f"Exporting HTTP/REST API at:localhost:{served.rest_port} ..." in served.log
+        assert f"in a browser: http://localhost:{served.rest_port}/" in served.log
         assert "ready: 2 of 2 models available" in served.log
 
 
@@ -353,6 +354,7 @@ def test_tensorflow_model_server_takes_its_command_line_and_warns_of_the_rest() 
     ]
     with serving(*arguments, command=DROP_IN) as served:
         assert f"Exporting HTTP/REST API at:localhost:{rest} ..." in served.log
+        assert "in a browser" not in served.log
         (warning,) = [line for line in served.lines if "unknown argument: --rest_api_prt" in line]
         assert "--rest_api_port" in warning
         assert predict(served, "half_plus_two", ONE).status == 200

@@ -74,8 +74,11 @@ class StartReport:
             if self._signatures.get(model, (-1, []))[0] == version.version:
                 self._signatures[model] = (-1, [])
 
-    def open_at(self, addresses: dict[str, str]) -> None:
-        """Logs the lines that scripts wait for, with the actual ports; then a curl command for each model."""
+    def open_at(self, addresses: dict[str, str], *, console: bool = False) -> None:
+        """Logs the lines that scripts wait for, with the actual ports, and a curl command for each model.
+
+        console: it is on the REST port.
+        """
         if "grpc" in addresses:
             _log.info("Running gRPC ModelServer at %s ...", _shown(addresses["grpc"], "0.0.0.0"))
         if "grpc_socket" in addresses:
@@ -89,6 +92,8 @@ class StartReport:
         for model in models[:10]:
             self._log_curl(model)
         _log.info("Exporting HTTP/REST API at:%s ...", rest_at)
+        if console:
+            _log.info("in a browser: %s://%s/", self._scheme, rest_at)
 
     def _log_curl(self, model: str) -> None:
         with self._lock:

@@ -165,7 +165,7 @@ class Server:
         self.addresses = self._open()
         self._take_over()
         self.manager.end_of_start()
-        self.report.open_at(self.addresses)
+        self.report.open_at(self.addresses, console=self.config.core.console == "everywhere")
         self._tell_who_may_reload()
         Readiness(self.manager, around.notifier).tell(took_over=around.former is not None)
         self._follow()
