@@ -1,6 +1,7 @@
 """A Ray cluster under load in which things go wrong, with every request counted.
 
-    PYTHONPATH=python build/ray/bin/python benches/chaos.py [--seconds 30] [--away 60]
+    GRPC_ENABLE_FORK_SUPPORT=0 PYTHONPATH=python build/ray/bin/python benches/chaos.py \\
+        [--seconds 30] [--away 60]
 
 Clients of both APIs ask Ray Serve's replicas, and others the servers that Ray keeps on each node. Meanwhile
 nodes are killed and added, the process of a replica and that of a server are killed, a version is rolled by

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NoReturn
 
 from servable.config.model_paths import cache_dir, is_remote, local_path
@@ -19,6 +19,9 @@ from servable.lifecycle.manager import Manager
 from servable.lifecycle.state import State
 from servable.serving.server import Server
 from servable.sources.cache import Cache
+
+GLANCE_SECONDS = 0.001
+"""Between two looks at whether the core has taken a version out of service: that is done at once."""
 
 
 def follow(server: Server, model: ModelConfig, until: float) -> None:
@@ -43,10 +46,23 @@ def follow(server: Server, model: ModelConfig, until: float) -> None:
                 _raise(name, number, now.reload_error)
     _wait(manager, name, until, lambda: _is_settled(manager.conditions(name)))
     wanted = {number: one for number, one in manager.conditions(name).items() if one.aspired}
-    if not any(one.answers for one in wanted.values()):
-        for number, one in sorted(wanted.items(), reverse=True):
-            if one.error is not None:
-                _raise(name, number, one.error)
+    if any(one.answers for one in wanted.values()):
+        _wait_until_alone(server, name, wanted, until)
+        return
+    for number, one in sorted(wanted.items(), reverse=True):
+        if one.error is not None:
+            _raise(name, number, one.error)
+
+
+def _wait_until_alone(server: Server, name: str, wanted: Container[int], until: float) -> None:
+    """Returns once no version but those ``wanted`` gets requests; the manager is about to tell the core so."""
+    while any(
+        (model, state) == (name, "AVAILABLE") and number not in wanted
+        for model, number, state, *_ in server.core.states()
+    ):
+        if time.monotonic() >= until:
+            _late(name)
+        time.sleep(GLANCE_SECONDS)
 
 
 def _home(model: ModelConfig, cache: str) -> str:
