@@ -10,6 +10,7 @@ import pytest
 
 from servable.config import base_paths
 from servable.config.base_paths import AllowedPaths, Way
+from servable.config.model_paths import shown_uri
 from servable.config.values import ModelConfig
 from servable.errors import StatusError, UsageError
 
@@ -19,7 +20,7 @@ def allows(prefixes: str, base_path: str, way: Way = Way.RPC) -> bool:
         AllowedPaths.read([prefixes]).check([ModelConfig("m", base_path)], (), way)
     except StatusError as error:
         assert error.code == "PERMISSION_DENIED"
-        assert base_path in str(error) and "--allowed_base_paths" in str(error)
+        assert shown_uri(base_path) in str(error) and "--allowed_base_paths" in str(error)
         return False
     return True
 

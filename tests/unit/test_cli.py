@@ -372,7 +372,7 @@ def run_in(folder: Path | None, *argv: str, out: str = os.devnull) -> subprocess
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["flags", "--json"], ["predict", "--help"]])
+@pytest.mark.parametrize("argv", [["--help"], ["flags", "--json"], ["flags", "--markdown"]])
 def test_output_that_cannot_be_written_is_told(tmp_path: Path, argv: list[str]) -> None:
     ended = run_in(tmp_path, *argv, out="/dev/full")
     assert ended.returncode == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -29,7 +30,7 @@ def ended(run: Callable[[], int]) -> int:
 
 
 def _failed(error: OSError) -> int:
-    if isinstance(error, BrokenPipeError) or not _takes_output():
+    if isinstance(error, BrokenPipeError) or _is_of_output(error):
         # Python would try again to write the rest of the buffer at exit.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,12 +50,9 @@ def _flush() -> None:
         stdout.flush()
 
 
-def _takes_output() -> bool:
-    try:
-        _flush()
-    except OSError:
-        return False
-    return True
+def _is_of_output(error: OSError) -> bool:
+    """True for a full disk where no file is named."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def _has_folder() -> bool:

@@ -55,7 +55,7 @@ def follow(server: Server, model: ModelConfig, until: float) -> None:
 
 
 def _wait_until_alone(server: Server, name: str, wanted: Container[int], until: float) -> None:
-    """Returns once no version but those ``wanted`` gets requests; the manager is about to tell the core."""
+    """Returns once no version but those ``wanted`` gets requests; the core is about to be told so."""
     while any(
         (model, state) == (name, "AVAILABLE") and number not in wanted
         for model, number, state, *_ in server.core.states()
