@@ -74,6 +74,12 @@ impl Gate {
         self.why_not[node].is_none()
     }
 
+    /// Leaves `node` to TensorFlow, and says why.
+    pub(super) fn refuse(&mut self, graph: &Graph<'_>, node: usize, why: String) {
+        self.classes[node] = outside(&graph.nodes[node], 0);
+        self.why_not[node] = Some(why);
+    }
+
     /// Returns the class of what `node` gives if OpenVINO runs it, or why it must not.
     fn judge(&self, graph: &Graph<'_>, node: &Node<'_>) -> Result<Class, String> {
         if node.feed.is_some() {
