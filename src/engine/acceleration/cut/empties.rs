@@ -15,6 +15,9 @@ use super::{attributes, operations};
 /// Operations on sizes whose result may be 0 for sizes that are not.
 const SHRINK: &[&str] = &["Sub", "Add", "AddV2", "FloorDiv", "FloorMod", "Minimum", "Min", "Sum", "Slice"];
 
+/// Most dimensions of a slice: each has a bit in its masks.
+const MOST_DIMENSIONS: usize = 62;
+
 /// What is known of each node.
 struct Known<'a, 'g> {
     graph: &'a Graph<'g>,
@@ -42,8 +45,7 @@ fn is_open(shape: &[i64]) -> bool {
 impl<'a, 'g> Known<'a, 'g> {
     fn new(graph: &'a Graph<'g>, gate: &'a Gate) -> Known<'a, 'g> {
         let none = || vec![false; graph.nodes.len()];
-        let mut known =
-            Known { graph, gate, shapes: types::shapes(graph), open: none(), may_vanish: none() };
+        let mut known = Known { graph, gate, shapes: types::shapes(graph), open: none(), may_vanish: none() };
         for position in &graph.order {
             known.open[*position] = known.opens(*position);
             known.may_vanish[*position] = known.is_size(*position)
@@ -99,28 +101,30 @@ impl<'a, 'g> Known<'a, 'g> {
         let mask = |name: &str| attributes::int(node.def, name).unwrap_or(0);
         let [value, begin, end, strides] = node.data[..] else { return true };
         let Some(strides) = types::integers(self.graph, strides) else { return true };
-        let is_open = [value, begin, end].iter().any(|port| self.open[port.node]);
+        let are_bounds_open = self.open[begin.node] || self.open[end.node];
         let (ellipsis, added) = (mask("ellipsis_mask"), mask("new_axis_mask"));
         let shape = self.shapes[value.node].as_deref().filter(|_| value.output == 0);
         let mut dimension = 0;
-        for (place, stride) in strides.iter().enumerate() {
+        for (place, stride) in strides.iter().enumerate().take(MOST_DIMENSIONS) {
             let bit = 1i64 << place;
             if added & bit != 0 || ellipsis & bit != 0 {
                 continue;
             }
             let is_after_ellipsis = ellipsis & (bit - 1) != 0;
-            let is_fixed = is_after_ellipsis
-                || dimension > 0
-                || shape.and_then(|shape| shape.first()).is_some_and(|rows| *rows >= 0);
+            let size = shape.filter(|_| !is_after_ellipsis).and_then(|shape| shape.get(dimension));
+            let is_fixed = size.is_some_and(|size| *size >= 0)
+                || (!self.open[value.node] && (is_after_ellipsis || dimension > 0));
             dimension += 1;
-            if mask("shrink_axis_mask") & bit != 0 || (is_fixed && !is_open) {
+            if mask("shrink_axis_mask") & bit != 0 || (is_fixed && !are_bounds_open) {
                 continue;
             }
-            let bound = |name, port| if mask(name) & bit != 0 { Bound::Open } else { self.bound(port, place) };
+            let bound =
+                |name, port| if mask(name) & bit != 0 { Bound::Open } else { self.bound(port, place) };
             let leaves_some = match (*stride > 0, bound("begin_mask", begin), bound("end_mask", end)) {
-                (_, Bound::Open, Bound::Open) | (false, Bound::At(-1), Bound::Open) => true,
+                (_, Bound::Open, Bound::Open)
+                | (false, Bound::At(-1), Bound::Open)
+                | (true, Bound::Open | Bound::At(0), Bound::Size) => true,
                 (true, Bound::Open | Bound::At(0), Bound::At(end)) => end > 0,
-                (true, Bound::Open | Bound::At(0), Bound::Size) => true,
                 (true, Bound::At(begin), Bound::Open) => begin <= 0,
                 _ => false,
             };
