@@ -438,7 +438,7 @@ fn a_slice_that_may_be_empty_stays() {
 }
 
 /// Adds `x`, pictures of this size, and the means of what `op` makes of them, in a product.
-fn windowed(op: &str, side: i64, window: i64, padding: &str) -> Option<Parts> {
+fn windowed(op: &str, side: i64, window: i64, padding: &'static str) -> Option<Parts> {
     let mut graph = Builder::default();
     graph.input("x", DType::Float, &[-1, side, side, 8]).integers("axes", &[1, 2]);
     let list = |i: &[i64]| Value::List(ListValue { i: i.to_vec(), ..ListValue::default() });
