@@ -5,6 +5,9 @@
 //! operation that may make an empty tensor of others: a slice such as `x[:, 3:]`, or a window without padding, over a
 //! dimension whose size a request decides about. Where only the number of rows does, a window cannot, and the comparison
 //! of answers has seen all shapes that there are beside it.
+//!
+//! Nor does it get a transposed convolution with a window of one point over such a dimension: with the second shape that
+//! comes, OpenVINO's run does not end.
 
 use super::gate::{Class, Gate};
 use super::graph::{Graph, Node, Port};
@@ -29,12 +32,17 @@ struct Known<'a, 'g> {
     may_vanish: Vec<bool>,
 }
 
-/// Refuses the nodes that may make an empty tensor.
+/// Refuses the nodes that may make an empty tensor, or may not end.
 pub(super) fn refuse(graph: &Graph<'_>, gate: &mut Gate) {
     let known = Known::new(graph, gate);
-    let found: Vec<usize> = (0..graph.nodes.len()).filter(|node| known.empties(*node)).collect();
-    for node in found {
-        gate.refuse(graph, node, Refusal::at("what may be empty for some shapes", graph.nodes[node].def).0);
+    let found: Vec<(usize, &str)> = (0..graph.nodes.len())
+        .filter_map(|node| {
+            let empty = known.empties(node).then_some("what may be empty for some shapes");
+            Some((node, empty.or(known.hangs(node).then_some("a window of a point, transposed"))?))
+        })
+        .collect();
+    for (node, why) in found {
+        gate.refuse(graph, node, Refusal::at(why, graph.nodes[node].def).0);
     }
 }
 
@@ -82,7 +90,11 @@ impl<'a, 'g> Known<'a, 'g> {
             "MaxPool" | "AvgPool" | "MaxPool3D" | "AvgPool3D" => {
                 is_bare(node) && open() && attributes::ints(node.def, "ksize").iter().any(|size| *size > 1)
             }
-            op if operations::is_convolution(op) => is_bare(node) && open() && !self.is_of_points(node),
+            op if operations::is_convolution(op) => {
+                let window = self.window(node);
+                let is_point = window.is_some_and(|window| window.iter().all(|size| *size == 1));
+                is_bare(node) && open() && !is_point
+            }
             "BatchToSpaceND" => open(),
             "Fill" | "Tile" | "BroadcastTo" | "Range" => {
                 node.data.iter().any(|port| self.may_vanish[port.node] && self.open[port.node])
@@ -91,10 +103,20 @@ impl<'a, 'g> Known<'a, 'g> {
         }
     }
 
-    /// Returns whether the window of a convolution is a single point.
-    fn is_of_points(&self, node: &Node<'_>) -> bool {
-        let window = node.data.get(1).and_then(|port| self.shapes[port.node].as_deref());
-        window.is_some_and(|shape| shape.len() > 2 && shape[..shape.len() - 2].iter().all(|size| *size == 1))
+    /// Returns whether OpenVINO's run of the node may not end.
+    fn hangs(&self, position: usize) -> bool {
+        let node = &self.graph.nodes[position];
+        let is_transposed = matches!(&*node.def.op, "Conv2DBackpropInput" | "Conv3DBackpropInputV2");
+        is_transposed
+            && self.gate.allows(position)
+            && node.data.iter().any(|port| self.open[port.node])
+            && self.window(node).is_none_or(|window| window.contains(&1))
+    }
+
+    /// Returns the size of the window of a convolution, if it is known.
+    fn window(&self, node: &Node<'_>) -> Option<&[i64]> {
+        let shape = self.shapes[node.data.get(1)?.node].as_deref()?;
+        shape.split_last_chunk::<2>().map(|(window, _)| window)
     }
 
     fn slice_empties(&self, node: &Node<'_>) -> bool {

@@ -463,3 +463,18 @@ fn a_window_that_may_find_nothing_stays() {
         }
     }
 }
+
+#[test]
+fn a_transposed_window_of_a_point_stays_where_sizes_are_open() {
+    let is_moved = |side: i64, window: i64| {
+        let mut graph = Builder::default();
+        let list = |i: &[i64]| Value::List(ListValue { i: i.to_vec(), ..ListValue::default() });
+        graph.input("x", DType::Float, &[-1, side, side, 8]).integers("size", &[1, 9, 9, 8]);
+        graph.weights("w", &[window, window, 8, 8]).floats("y", "Conv2DBackpropInput", &["size", "w", "x"]);
+        graph.with("strides", list(&[1; 4])).with("dilations", list(&[1; 4])).with("padding", text("SAME"));
+        graph.with("explicit_paddings", list(&[])).with("data_format", text("NHWC"));
+        plan(&graph.frozen(&["y"])).is_ok_and(|parts| moves(&parts, "Conv2DBackpropInput"))
+    };
+    assert!(is_moved(-1, 3) && is_moved(9, 1) && is_moved(9, 3));
+    assert!(!is_moved(-1, 1));
+}
