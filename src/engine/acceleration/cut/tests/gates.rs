@@ -478,3 +478,20 @@ fn a_transposed_window_of_a_point_stays_where_sizes_are_open() {
     assert!(is_moved(-1, 3) && is_moved(9, 1) && is_moved(9, 3));
     assert!(!is_moved(-1, 1));
 }
+
+#[test]
+fn steps_over_a_deep_window_stay() {
+    let is_moved = |step: i64, padding: &'static str| {
+        let mut graph = Builder::default();
+        let list = |i: &[i64]| Value::List(ListValue { i: i.to_vec(), ..ListValue::default() });
+        graph.input("x", DType::Float, &[-1, 6, 6, 6, 8]).weights("w", &[2, 2, 2, 8, 8]);
+        graph.floats("y", "Conv3D", &["x", "w"]).with("strides", list(&[1, 1, step, 1, 1]));
+        graph
+            .with("dilations", list(&[1; 5]))
+            .with("padding", text(padding))
+            .with("data_format", text("NDHWC"));
+        plan(&graph.frozen(&["y"])).is_ok()
+    };
+    assert!(is_moved(2, "SAME") && is_moved(3, "VALID"));
+    assert!(!is_moved(3, "SAME"));
+}
