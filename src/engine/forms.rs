@@ -100,7 +100,7 @@ pub(super) struct Forms<C> {
     /// One of both is always there.
     all_cores: ArcSwapOption<C>,
     core_each: ArcSwapOption<C>,
-    /// `None` if only the first form is kept: it holds what a form is made of.
+    /// `None` if only the first form is kept and never made again: it holds what a form is made of.
     make: Option<Make<C>>,
     kept: Kept,
     /// How many more runs came at once than alone, from 0 to [`ENOUGH`].
@@ -115,14 +115,20 @@ pub(super) struct Forms<C> {
 }
 
 impl<C: Form> Forms<C> {
-    /// `make`: makes either form again.
-    pub(super) fn new(gauge: &'static Gauge, all_cores: C, make: Make<C>, kept: Kept) -> Forms<C> {
+    /// `make`: makes either form again. `renews`: a form may have to be made anew ([`Self::renew`]).
+    pub(super) fn new(
+        gauge: &'static Gauge,
+        all_cores: C,
+        make: Make<C>,
+        kept: Kept,
+        renews: bool,
+    ) -> Forms<C> {
         let kept = if gauge.cores > 1 { kept } else { Kept::First };
         Forms {
             gauge,
             all_cores: ArcSwapOption::from_pointee(all_cores),
             core_each: ArcSwapOption::empty(),
-            make: (kept != Kept::First).then_some(make),
+            make: (renews || kept != Kept::First).then_some(make),
             kept,
             met: AtomicU32::new(0),
             may_change: AtomicBool::new(true),
@@ -258,6 +264,22 @@ impl<C: Form> Forms<C> {
         Ok(())
     }
 
+    /// Makes the form that is `spoiled` anew, if no other thread has done so meanwhile.
+    pub(super) fn renew(&self, spoiled: &Arc<C>) -> Result<()> {
+        let Some(make) = &self.make else { return Ok(()) };
+        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        for spread in [Spread::AllCores, Spread::CoreEach] {
+            let form = self.form(spread);
+            if form.load().as_ref().is_some_and(|there| Arc::ptr_eq(there, spoiled)) {
+                let _mapped = MappedWeights::begin();
+                form.store(Some(Arc::new(make(spread)?)));
+            }
+        }
+        drop(changed);
+        memory::after_unload();
+        Ok(())
+    }
+
     /// With `true`, makes the second form in this thread and lets all runs take it; with `false`, drops it until it is
     /// needed. Where it cannot be made, runs go on as before.
     pub(super) fn take_core_each(&self, always: bool) -> Result<()> {
@@ -363,7 +385,7 @@ pub(super) mod tests {
             Some(kind) => Err(crate::error::Error::new(kind, "none")),
             None => Ok(Made),
         };
-        Arc::new(Forms::new(gauge, Made, Box::new(make), Kept::Both))
+        Arc::new(Forms::new(gauge, Made, Box::new(make), Kept::Both, false))
     }
 
     /// Begins a change that this thread makes.
@@ -383,6 +405,18 @@ pub(super) mod tests {
         forms.is_long_unchanged();
         change_here(&forms);
         assert!(forms.has(Spread::CoreEach));
+    }
+
+    #[test]
+    fn a_form_is_made_anew_once() {
+        let forms = two_cores(&Arc::default());
+        let (_, spoiled) = forms.there(Spread::AllCores);
+        for _ in 0..2 {
+            forms.renew(&spoiled).unwrap();
+            assert!(!forms.has(Spread::CoreEach) && Arc::strong_count(&spoiled) == 1);
+        }
+        let (_, renewed) = forms.there(Spread::AllCores);
+        assert!(!Arc::ptr_eq(&spoiled, &renewed));
     }
 
     #[test]

@@ -6,13 +6,29 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
-/// Puts a copy in the place of every private mapping of one of `files`, given by canonical paths; returns how many bytes
+/// Where files are mapped.
+pub(crate) struct Mapped(BTreeSet<usize>);
+
+impl Mapped {
+    /// Returns where `files`, given by canonical paths, are mapped now.
+    pub(crate) fn now(files: &BTreeSet<PathBuf>) -> Mapped {
+        #[cfg(target_os = "linux")]
+        if !files.is_empty() {
+            let maps = std::fs::read("/proc/self/maps").unwrap_or_default();
+            return Mapped(areas(&maps, files).map(|area| area.start).collect());
+        }
+        let _none_is_known = files;
+        Mapped(BTreeSet::new())
+    }
+}
+
+/// Puts a copy in the place of every private mapping of one of `files` that was not there `before`; returns how many bytes
 /// these are. Fails if a file is cut meanwhile. Where the system does not tell of mappings, they stay as they are.
 ///
 /// # Safety
-/// Until this returns, no other thread may unmap one of them, and nothing may write to one.
+/// Until this returns, no other thread may unmap one of those, and nothing may write to one.
 #[cfg(target_os = "linux")]
-pub(crate) unsafe fn replace(files: &BTreeSet<PathBuf>) -> io::Result<usize> {
+pub(crate) unsafe fn replace(files: &BTreeSet<PathBuf>, before: &Mapped) -> io::Result<usize> {
     use super::mapping::Mapping;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
@@ -24,10 +40,7 @@ pub(crate) unsafe fn replace(files: &BTreeSet<PathBuf>) -> io::Result<usize> {
         return Ok(0);
     };
     let mut bytes = 0;
-    for area in maps.split(|byte| *byte == b'\n').filter_map(Area::read) {
-        if !area.is_private || !files.contains(area.path) {
-            continue;
-        }
+    for area in areas(&maps, files).filter(|area| area.is_private && !before.0.contains(&area.start)) {
         let length = area.end - area.start;
         let mut copy = Mapping::zeroed(length, 0)?;
         // Unlike a look at it, this is an error where the file has no such page any more.
@@ -44,8 +57,15 @@ pub(crate) unsafe fn replace(files: &BTreeSet<PathBuf>) -> io::Result<usize> {
 /// # Safety
 /// None is needed.
 #[cfg(not(target_os = "linux"))]
-pub(crate) unsafe fn replace(_: &BTreeSet<PathBuf>) -> io::Result<usize> {
+pub(crate) unsafe fn replace(_: &BTreeSet<PathBuf>, _: &Mapped) -> io::Result<usize> {
     Ok(0)
+}
+
+/// Returns the areas of `files` in `maps`, which is `/proc/self/maps`.
+#[cfg(target_os = "linux")]
+fn areas<'a>(maps: &'a [u8], files: &'a BTreeSet<PathBuf>) -> impl Iterator<Item = Area<'a>> {
+    let all = maps.split(|byte| *byte == b'\n').filter_map(Area::read);
+    all.filter(|area| files.contains(area.path))
 }
 
 /// A line of `/proc/self/maps` that names a path.
@@ -114,11 +134,13 @@ mod tests {
             libc::mmap(std::ptr::null_mut(), content.len(), access, libc::MAP_PRIVATE, file.as_raw_fd(), 0)
         };
         assert_ne!(start, libc::MAP_FAILED);
-        let other = BTreeSet::from([folder.path().join("other")]);
-        // SAFETY: the mapping is this test's, which only reads it.
-        assert_eq!(unsafe { replace(&other) }.unwrap(), 0);
+        let (other, files) = (BTreeSet::from([folder.path().join("other")]), BTreeSet::from([path]));
+        for (files, before) in [(&other, Mapped(BTreeSet::new())), (&files, Mapped::now(&files))] {
+            // SAFETY: the mapping is this test's, which only reads it.
+            assert_eq!(unsafe { replace(files, &before) }.unwrap(), 0);
+        }
         // SAFETY: as above.
-        assert_eq!(unsafe { replace(&BTreeSet::from([path.clone()])) }.unwrap(), 6 * PAGE);
+        assert_eq!(unsafe { replace(&files, &Mapped(BTreeSet::new())) }.unwrap(), 6 * PAGE);
         file.set_len(0).unwrap();
         // SAFETY: it has this length, and is unmapped below.
         let copy = unsafe { std::slice::from_raw_parts(start.cast::<u8>(), content.len()) };
@@ -148,7 +170,7 @@ mod tests {
         assert_ne!(start, libc::MAP_FAILED);
         file.set_len(PAGE as u64).unwrap();
         // SAFETY: the mapping is this test's, which does not touch it.
-        assert!(unsafe { replace(&BTreeSet::from([path])) }.is_err());
+        assert!(unsafe { replace(&BTreeSet::from([path]), &Mapped(BTreeSet::new())) }.is_err());
         // SAFETY: nothing refers to it.
         assert_eq!(unsafe { libc::munmap(start, 3 * PAGE) }, 0);
     }

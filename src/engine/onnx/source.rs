@@ -9,7 +9,7 @@ use super::runtime::Runtime;
 use super::session::Handle;
 use crate::engine::forms::Spread;
 use crate::error::{Error, Kind, Result};
-use crate::host::mapped_files;
+use crate::host::mapped_files::{self, Mapped};
 use crate::host::memory::MappedWeights;
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_int};
@@ -74,8 +74,9 @@ impl Source {
         let weights: BTreeSet<PathBuf> = weights.collect::<Result<_>>()?;
         let made = runtime.starter.run(move || {
             let _alone = Alone::with(&weights);
+            let before = Mapped::now(&weights);
             let session = create(runtime, &path, spread, leave_the_graph)?;
-            own(&weights)?;
+            own(&weights, &before)?;
             Ok(session)
         })?;
         made.map_err(failed)
@@ -134,10 +135,10 @@ fn opening() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 
 /// Puts memory in the place of `weights`, which ONNX Runtime has mapped for a session that was just made: a file that is
 /// cut or written while the model runs would end the process, or change the model.
-fn own(weights: &BTreeSet<PathBuf>) -> std::result::Result<(), Failure> {
-    // SAFETY: only sessions of these files map them, and this one is not released meanwhile; others have no mappings
-    // left, and none is being made. ONNX Runtime only reads weights.
-    let owned = unsafe { mapped_files::replace(weights) };
+fn own(weights: &BTreeSet<PathBuf>, before: &Mapped) -> std::result::Result<(), Failure> {
+    // SAFETY: only a session of these files maps them, this one is not released meanwhile, and no other one is being
+    // made. ONNX Runtime only reads weights.
+    let owned = unsafe { mapped_files::replace(weights, before) };
     owned.map(drop).map_err(|why| {
         // In the words of ONNX Runtime's, by which advice is chosen.
         let text = match why.kind() == io::ErrorKind::OutOfMemory {
