@@ -141,9 +141,10 @@ fn own(weights: &BTreeSet<PathBuf>, before: &Mapped) -> std::result::Result<(), 
     let owned = unsafe { mapped_files::replace(weights, before) };
     owned.map(drop).map_err(|why| {
         // In the words of ONNX Runtime's, by which advice is chosen.
-        let text = match why.kind() == io::ErrorKind::OutOfMemory {
-            true => format!("Failed to allocate memory for its weights: {why}"),
-            false => format!("its weights can not be read in full: {why}"),
+        let text = if why.kind() == io::ErrorKind::OutOfMemory {
+            format!("Failed to allocate memory for its weights: {why}")
+        } else {
+            format!("its weights can not be read in full: {why}")
         };
         Failure::new(1, &text)
     })

@@ -117,7 +117,8 @@ impl FrozenSession {
             };
         }
         *is_running = !self.has_run();
-        Ok(is_running.then_some(First(self)))
+        // Not before it is known to be one: dropping it takes the lock.
+        Ok(is_running.then(|| First(self)))
     }
 
     fn is_running(&self) -> MutexGuard<'_, bool> {
