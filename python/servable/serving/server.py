@@ -27,33 +27,28 @@ from servable.admin.interfaces import Core as AdminCore
 from servable.admin.model_control import ModelControl
 from servable.admin.operations import Management
 from servable.config import memory_limit
-from servable.config.base_paths import AllowedPaths, Way
-from servable.config.model_paths import cache_dir, is_remote
 from servable.config.residence import too_large, unknown_pins
-from servable.config.values import CoreOptions, ModelConfig, ServerConfig
+from servable.config.values import CoreOptions, ServerConfig
 from servable.errors import StatusError
-from servable.lifecycle.availability import Availability
-from servable.lifecycle.interfaces import Core as LifecycleCore, Preparation
+from servable.lifecycle.interfaces import Core as LifecycleCore
 from servable.lifecycle.inventory import Inventory
 from servable.lifecycle.manager import Manager
 from servable.lifecycle.memory_budget import MemoryBudget
 from servable.lifecycle.preparing import PreparingCore
 from servable.serving import log_format
+from servable.serving.config_changes import ConfigChanges
 from servable.serving.console import Parts, bring_console
 from servable.serving.handover import LAST_REQUESTS_SECONDS, ON_ITS_WAY_SECONDS, HandoverSocket
 from servable.serving.main_thread import Bell, Outcome
-from servable.serving.models_dir import ModelsDir
+from servable.serving.model_sources import conversion_of, listing_of_bucket, models_dir_of, source_of
 from servable.serving.readiness import Readiness
 from servable.serving.report import StartReport
+from servable.serving.settling import check_settled, have_settled
 from servable.serving.surroundings import Surroundings
-from servable.sources.discovery import discovery_at
-from servable.sources.filesystem import FilesystemSource
-from servable.sources.routing import RemoteSource, RoutedSource
 
 if TYPE_CHECKING:
     from servable import _core
     from servable.admin.http import AdminServer
-    from servable.sources.listing import Listing
 
 _log = logging.getLogger("servable.server")
 
@@ -122,24 +117,21 @@ class Server:
         else:
             self._core = make_core(config.core)
         core = self._core
-        self._listing = self._listing_of_bucket()
-        source = RoutedSource(FilesystemSource(config.poll_seconds), self._remote_source)
+        listing = listing_of_bucket(config)
+        source = source_of(config, listing)
         inventory = Inventory(self.report)
         self._room = self._memory_budget(core) if config.lifecycle.memory_budget else None
-        self._preparing = PreparingCore(core, self._conversion, self._room, source)
+        self._preparing = PreparingCore(core, partial(conversion_of, config), self._room, source)
         self.manager = Manager(self._preparing, source, inventory, config.load, config.lifecycle)
-        self._models_dir = self._folder_of_models() if config.models_dir else None
-        self._model_control = ModelControl(self.manager)
-        self._management = Management(config, self._model_control, inventory, core, self.reread)
-        self._changes = Changes()
+        self._models_dir = models_dir_of(config, self.manager, listing)
+        model_control, changes = ModelControl(self.manager), Changes()
+        self._config_changes = ConfigChanges(config, self.manager, model_control, changes)
+        management = Management(config, model_control, inventory, core, self._config_changes.reread)
         self._admin: AdminServer | None = None
         told = (lambda: self.addresses), (lambda: self.admin_address)
-        parts = Parts(core, self.manager, inventory, self._management, self._changes, *told)
+        parts = Parts(core, self.manager, inventory, management, changes, *told)
         self._administered = bring_console(config, parts)
-        self._followed: tuple[ModelConfig, ...] | None = config.models
-        self._not_applied: tuple[str, str] | None = None
         self._before_loading = before_loading or (lambda: None)
-        self._rereading = threading.Lock()
         self._ended = threading.Event()
         self._signals = 0
         self._hung_up = False
@@ -159,9 +151,9 @@ class Server:
         self._before_loading()
         self.manager.start()
         self._apply_first()
-        if not self.manager.wait(self._settled):
+        if not self.manager.wait(lambda now: have_settled(now, self.config.wait_for_retries)):
             return False
-        self._check_models()
+        check_settled(self.config, self.manager, around.former.pid if around.former else None)
         self.addresses = self._open()
         self._take_over()
         self.manager.end_of_start()
@@ -174,7 +166,9 @@ class Server:
     def _follow(self) -> None:
         """Starts the threads that follow what changes by itself."""
         if self.config.config_poll_seconds is not None:
-            threading.Thread(target=self._poll_config, name="config-poll", daemon=True).start()
+            threading.Thread(
+                target=self._config_changes.follow, args=(self._ended,), name="config-poll", daemon=True
+            ).start()
         if self._models_dir is not None:
             following = (self._ended, time.monotonic)
             threading.Thread(
@@ -314,30 +308,20 @@ class Server:
 
     def reload(self) -> None:
         """Reads the model config file again and applies it; errors are logged and change nothing."""
-        try:
-            self._changes.record("reload_config", None, self.reread)
-        except StatusError as error:
-            self._log_not_applied(error)
+        self._config_changes.reload()
 
-    def reread(self) -> None:
-        """Does the same as ``reload``, but raises the ``StatusError``."""
-        from servable.config.config_files import read_model_config_file
+    def reload_request(self, serialized: bytes, timeout: float | None = None) -> None:
+        """Handles HandleReloadConfigRequest; see ``ConfigChanges``."""
+        self._config_changes.reload_request(serialized, timeout)
 
-        # One at a time, so that what was read last is applied last.
-        with self._rereading:
-            models = read_model_config_file(self.config.model_config_file, replacing=True)
-            self._apply(models)
-            self._followed = models
-
-    def _apply(self, models: tuple[ModelConfig, ...], way: Way = Way.START) -> None:
-        with self._model_control.replaced():
-            self.manager.apply(models, self.config.allow_unavailable_labels, way)
+    def _control_model(self, action: str, name: str, has_left: Callable[[], bool]) -> None:
+        self._config_changes.control_model(action, name, has_left)
 
     def _apply_first(self) -> None:
         """Applies the initial models; reads the file again if a SIGHUP has arrived since it was read."""
         if self._models_dir is not None:
             self._models_dir.apply()
-        elif not (self._takes_hangup() and self._reread_in_time()):
+        elif not (self._takes_hangup() and self._config_changes.reread_in_time()):
             self.manager.apply(self.config.models)
         self._begun.set()
         self._warn_of_residence()
@@ -352,145 +336,6 @@ class Server:
         ):
             if warning:
                 _log.warning("%s", warning)
-
-    def _reread_in_time(self) -> bool:
-        try:
-            self.reread()
-        except StatusError as error:
-            self._log_not_applied(error)
-            return False
-        return True
-
-    def _reload_if_changed(self) -> None:
-        """Applies the file only if it has changed: otherwise it would undo an administrator's changes."""
-        from servable.config.config_files import read_model_config_file
-
-        try:
-            with self._rereading:
-                models = read_model_config_file(self.config.model_config_file, replacing=True)
-                if models != self._followed:
-                    self._changes.record("reload_config", None, lambda: self._apply(models))
-                    self._followed = models
-            if self._not_applied is not None:
-                self._not_applied = None
-                _log.info("%s can be applied again", self.config.model_config_file)
-        except Exception as error:
-            # The next poll will most likely report the same, or find a readable file.
-            said = f"{type(error).__name__}: {error}", getattr(error, "hint", "")
-            if said != self._not_applied:
-                self._not_applied = said
-                self._log_not_applied(error)
-
-    def _log_not_applied(self, error: Exception) -> None:
-        if not isinstance(error, StatusError):
-            _log.error("%s is not applied", self.config.model_config_file, exc_info=error)
-            return
-        hint = f"\n    {error.hint}" if error.hint else ""
-        _log.error("%s is not applied: %s%s", self.config.model_config_file, error, hint)
-
-    def reload_request(self, serialized: bytes, timeout: float | None = None) -> None:
-        """Handles HandleReloadConfigRequest: applies a ModelServerConfig, waits for the models new in it.
-
-        timeout: seconds until the caller gives up (DEADLINE_EXCEEDED; the configuration stays applied), None
-        if the caller never does: a model with nothing to load is then an immediate error instead of an
-        endless wait. Raises ``StatusError``; a refused request changes nothing.
-        """
-        from servable.config.config_files import models_of
-        from servable.messages import message_class
-
-        if not self.config.allow_reload_rpc:
-            raise StatusError(
-                "PERMISSION_DENIED",
-                "HandleReloadConfigRequest is off: clients may not change what this server serves",
-                "start it with --allow_reload_rpc, or use the administration",
-            )
-        config = message_class("tensorflow.serving.ModelServerConfig").FromString(serialized)
-        if config.WhichOneof("config") is None:
-            return
-        models = models_of(config)
-        new = {model.name for model in models} - set(self.manager.availability())
-        self._changes.record("reload_config", None, lambda: self._apply(models, Way.RPC), "client")
-        self._wait_for_new(new, timeout)
-
-    def _control_model(self, action: str, name: str, has_left: Callable[[], bool]) -> None:
-        """Handles a client's load or unload by the Open Inference Protocol. Raises ``StatusError``."""
-        _log.info("%s of model %s by the Open Inference Protocol", action, name)
-        try:
-            answer = partial(self._model_control.answer, action, name, has_left)
-            self._changes.record(action, name, answer, "client")
-        finally:
-            if has_left():
-                _log.info("nobody waits any more for the %s of model %s", action, name)
-
-    def _wait_for_new(self, names: set[str], timeout: float | None) -> None:
-        ended = {Availability.AVAILABLE, Availability.ON_DEMAND, Availability.FAILED} | (
-            {Availability.MISSING} if timeout is None else set()
-        )
-        # A name that a later reload has removed is no longer waited for.
-        done = self.manager.wait(
-            lambda now: all(now.get(name, Availability.FAILED) in ended for name in names), timeout
-        )
-        availability = self.manager.availability()
-        late = sorted(name for name in names if availability.get(name, Availability.FAILED) not in ended)
-        if not done and late:
-            raise StatusError(
-                "DEADLINE_EXCEEDED", f"models still without an available version: {', '.join(late)}"
-            )
-        bad = {
-            name for name in names if availability.get(name) in (Availability.FAILED, Availability.MISSING)
-        }
-        if bad:
-            raise StatusError("UNKNOWN", self._not_available(bad, "model(s)"))
-
-    def _not_available(self, names: set[str], noun: str) -> str:
-        """Returns TensorFlow Serving's list of models that did not become available, with their errors."""
-        errors = self.manager.errors()
-        nothing = (0, StatusError("NOT_FOUND", "no version was found in its base path"))
-        listed = ""
-        for name in sorted(names):
-            version, error = errors.get(name, nothing)
-            listed += f"{{{{name: {name} version: {version}}} due to error: {error}}}, "
-        return f"{len(names)} {noun} did not become available: {{{listed}}}"
-
-    def _settled(self, availability: dict[str, Availability]) -> bool:
-        """True if the ports may open; see ``ServerConfig.wait_for_retries``.
-
-        A model with nothing to load does not delay the others; a server with only such models opens its ports
-        only in ``servable serve``, and otherwise waits for a first version, as TensorFlow Serving does.
-        """
-        settled = {
-            Availability.AVAILABLE,
-            Availability.ON_DEMAND,
-            Availability.FAILED,
-            Availability.MISSING,
-        }
-        if not self.config.wait_for_retries:
-            settled |= {Availability.FAILING, Availability.HANGING}
-        if not all(one in settled for one in availability.values()):
-            return False
-        only_missing = bool(availability) and set(availability.values()) == {Availability.MISSING}
-        return not (only_missing and self.config.wait_for_retries)
-
-    def _check_models(self) -> None:
-        """Raises TensorFlow Serving's error if a model has failed and --exit_on_failed_start is set.
-
-        A server that could answer nothing takes over from none that can.
-        """
-        bad = {
-            name
-            for name, one in self.manager.availability().items()
-            if one in (Availability.FAILED, Availability.FAILING)
-        }
-        if bad and self.config.exit_on_failed_start:
-            raise StatusError("UNKNOWN", self._not_available(bad, "servable(s)"))
-        availability = self.manager.availability()
-        answers = {Availability.AVAILABLE, Availability.ON_DEMAND}
-        if self._around.former and availability and not answers & set(availability.values()):
-            raise StatusError(
-                "FAILED_PRECONDITION",
-                f"no model is available, so the running server (pid {self._around.former.pid}) goes on: "
-                + self._not_available(set(availability), "servable(s)"),
-            )
 
     def _open(self) -> dict[str, str]:
         try:
@@ -518,30 +363,6 @@ class Server:
         """Whether another server has the listening sockets."""
         return self._handover is not None and self._handover.close()
 
-    def _poll_config(self) -> None:
-        while not self._ended.wait(self.config.config_poll_seconds):
-            self._reload_if_changed()
-
-    def _remote_source(self) -> RemoteSource:
-        from servable.sources import remote
-
-        config, folder = self.config, cache_dir(self.config.cache_dir, os.environ)
-        return remote.RemoteSource(
-            config.remote_poll_seconds,
-            folder,
-            config.max_archive_bytes,
-            on_demand=config.lifecycle.lazy_load,
-            listing=self._listing,
-        )
-
-    def _listing_of_bucket(self) -> Listing | None:
-        """Returns what is to be told of the models of ``--models_dir``, if they are fetched one by one."""
-        if not (self.config.lifecycle.lazy_load and is_remote(self.config.models_dir)):
-            return None
-        from servable.sources.listing import Listing
-
-        return Listing()
-
     def _memory_budget(self, core: Core) -> MemoryBudget:
         return MemoryBudget(
             core,
@@ -551,22 +372,6 @@ class Server:
             lambda name: self.manager.stays_loaded(name),
             lambda *version: self.manager.wants(*version),
         )
-
-    def _folder_of_models(self) -> ModelsDir:
-        place = self.config.models_dir
-        poll_seconds = self.config.remote_poll_seconds if is_remote(place) else self.config.poll_seconds
-        allowed = AllowedPaths(self.config.lifecycle.allowed_base_paths)
-        discovery = discovery_at(place, self._listing)
-        if is_remote(place):
-            from servable.sources.remembered import Remembered
-
-            discovery = Remembered(place, discovery, cache_dir(self.config.cache_dir, os.environ))
-        return ModelsDir(place, discovery, self.manager, poll_seconds, allowed)
-
-    def _conversion(self) -> Preparation:
-        from servable.sources.conversion import Conversion
-
-        return Conversion(cache_dir(self.config.cache_dir, os.environ))
 
     # ---- signals
 
