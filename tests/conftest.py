@@ -25,7 +25,6 @@ BEGUN_FIRST = (
     # Engines are measured: beside what mostly waits.
     "e2e/test_acceleration.py",
     "e2e/test_remote.py",
-    "e2e/test_health.py",
     "e2e/test_faults.py",
     "e2e/test_demo.py",
     "e2e/test_keras.py",

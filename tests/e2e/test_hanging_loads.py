@@ -9,6 +9,7 @@ import stat
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,34 +61,46 @@ def good(tmp_path: Path) -> Path:
     return put_version("half_plus_two", tmp_path / "good", 1).parent
 
 
-@pytest.mark.parametrize(
-    ("model", "file"),
-    [
-        ("half_plus_two", WARM_UP.as_posix()),
-        ("half_plus_two", "saved_model.pb"),
-        ("half_plus_two", "saved_model_config.pb"),
-        ("half_plus_two", "batching_params.pbtxt"),
-        ("add_two", "variables/variables.index"),
-        ("add_two", "variables/variables.data-00000-of-00001"),
-        ("lookup", "assets/words.txt"),
-    ],
+KINDS = {"pipe": stat.S_IFIFO, "socket": stat.S_IFSOCK}
+IN_PLACE_OF = (
+    ("half_plus_two", WARM_UP.as_posix()),
+    ("half_plus_two", "saved_model.pb"),
+    ("half_plus_two", "saved_model_config.pb"),
+    ("half_plus_two", "batching_params.pbtxt"),
+    ("add_two", "variables/variables.index"),
+    ("add_two", "variables/variables.data-00000-of-00001"),
+    ("lookup", "assets/words.txt"),
 )
-@pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_what_is_no_file_is_not_waited_for(
-    tmp_path: Path, good: Path, model: str, file: str, kind: str
-) -> None:
-    version = copied(model, tmp_path / "bad")
-    path = version / file
-    path.unlink(missing_ok=True)
-    path.parent.mkdir(exist_ok=True)
-    os.mknod(path, {"pipe": stat.S_IFIFO, "socket": stat.S_IFSOCK}[kind] | 0o600)
+
+
+@pytest.fixture(scope="module")
+def beside_no_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server of a good model, and of one for each kind and file: ``pipe0`` and so on."""
+    folder = tmp_path_factory.mktemp("no files")
+    bases = [put_version("half_plus_two", folder / "good", 1).parent]
+    for kind, mode in KINDS.items():
+        for number, (model, file) in enumerate(IN_PLACE_OF):
+            version = copied(model, folder / f"{kind}{number}")
+            path = version / file
+            path.unlink(missing_ok=True)
+            path.parent.mkdir(exist_ok=True)
+            os.mknod(path, mode | 0o600)
+            bases.append(version.parent)
     flags = (ONE_TRY, "--enable_batching", "--enable_per_model_batching_parameters")
-    with serving(f"bad={version.parent}", f"good={good}", *flags) as served:
-        assert answer(served, "good") == 3.0
-        assert version_states(served, "bad") == {1: "END"}
-        assert path.name in served.log
-        # For some readers, the system reports that a socket cannot be opened.
-        assert f"it is a {kind}" in served.log or (kind == "socket" and "No such device" in served.log)
+    with serving(*(f"{base.name}={base}" for base in bases), *flags) as served:
+        yield served
+
+
+@pytest.mark.parametrize("number", range(len(IN_PLACE_OF)), ids=[Path(file).name for _, file in IN_PLACE_OF])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_file_is_not_waited_for(beside_no_files: Served, kind: str, number: int) -> None:
+    served, name = beside_no_files, f"{kind}{number}"
+    assert answer(served, "good") == 3.0
+    assert version_states(served, name) == {1: "END"}
+    said = "\n".join(line for line in served.lines if name in line)
+    assert Path(IN_PLACE_OF[number][1]).name in said, served.log
+    # For some readers, the system reports that a socket cannot be opened.
+    assert f"it is a {kind}" in said or (kind == "socket" and "No such device" in said), said
 
 
 def warm_up_without_end() -> bytes:

@@ -6,7 +6,7 @@ sum.keras, sum.h5   x float [None, 2] -> 2 a + 3 b + 1
 double.keras        x float [None, 2] -> 4 a + 6 b + 2
 two.keras           a, b float [None, 3] -> both: a + b, last: b
 half.keras          x float [None, 2] -> the sum of x, computed in float16
-lambda.keras        a Lambda layer
+lambda.keras        a Lambda layer, which makes the file ``it ran`` wherever it is run
 custom.keras        a layer of this program
 unbuilt.keras       a model without an input shape
 sum.weights.h5      the weights of sum
@@ -70,6 +70,17 @@ class Blind(tf.Module):
         return {"y": self.model(x)}
 
 
+def write_lambda(file: Path, witness: Path) -> None:
+    """Writes a model whose layer makes the file ``witness``: now, and where it is loaded without care."""
+    layer = keras.layers.Lambda(
+        lambda x, path: [x, __import__("pathlib").Path(path).touch()][0], arguments={"path": str(witness)}
+    )
+    weighted(layer).save(file)
+    witness.unlink()
+    keras.models.load_model(file, safe_mode=False)
+    witness.unlink()
+
+
 def write(folder: Path) -> None:
     """Writes all of them."""
     weighted().save(folder / "sum.keras")
@@ -78,7 +89,7 @@ def write(folder: Path) -> None:
     weighted(factor=2.0).save(folder / "double.keras")
     two().save(folder / "two.keras")
     half().save(folder / "half.keras")
-    weighted(keras.layers.Lambda(lambda x: x)).save(folder / "lambda.keras")
+    write_lambda(folder / "lambda.keras", folder / "it ran")
     weighted(Triple()).save(folder / "custom.keras")
     keras.Sequential([keras.layers.Dense(1)]).save(folder / "unbuilt.keras")
     module = Blind()
