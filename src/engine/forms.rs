@@ -8,9 +8,10 @@
 //! made only once runs have come at once for a while. Until then, and if it cannot be made, all take the first. Where the
 //! weights are large, the first one goes when the second is there, and the other way round once most runs are alone again.
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::host::memory::{self, MappedWeights};
 use arc_swap::ArcSwapOption;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
@@ -22,6 +23,11 @@ const ENOUGH: u32 = 32;
 pub(super) const LARGE: u64 = 32 << 20;
 /// A model with one form at a time changes it no sooner than after this time.
 const BETWEEN_CHANGES: Duration = Duration::from_secs(10);
+/// After this time more, a form is tried again that could not be made for want of memory or threads.
+const UNTIL_AGAIN: Duration = Duration::from_secs(300);
+
+/// Work for a thread.
+type Work = Box<dyn FnOnce() + Send>;
 
 /// How a run is spread over the cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,28 +100,35 @@ pub(super) struct Forms<C> {
     /// One of both is always there.
     all_cores: ArcSwapOption<C>,
     core_each: ArcSwapOption<C>,
-    /// `None` if only the first form is kept: it holds what a form is made of.
+    /// `None` if only the first form is kept and never made again: it holds what a form is made of.
     make: Option<Make<C>>,
     kept: Kept,
     /// How many more runs came at once than alone, from 0 to [`ENOUGH`].
     met: AtomicU32,
-    /// False while a thread makes a form, and once a second one could not be made.
+    /// False while a thread makes a form, and once a second one could not be made for another reason than want of memory
+    /// or threads.
     may_change: AtomicBool,
-    /// Held while forms are made or dropped. When runs last had one made.
+    /// Held while forms are made or dropped. When runs last had one made, or will have waited long enough for another try.
     changed: Mutex<Option<Instant>>,
     /// True if even a run that is alone takes the second form.
     always: AtomicBool,
 }
 
 impl<C: Form> Forms<C> {
-    /// `make`: makes either form again.
-    pub(super) fn new(gauge: &'static Gauge, all_cores: C, make: Make<C>, kept: Kept) -> Forms<C> {
+    /// `make`: makes either form again. `renews`: a form may have to be made anew ([`Self::renew`]).
+    pub(super) fn new(
+        gauge: &'static Gauge,
+        all_cores: C,
+        make: Make<C>,
+        kept: Kept,
+        renews: bool,
+    ) -> Forms<C> {
         let kept = if gauge.cores > 1 { kept } else { Kept::First };
         Forms {
             gauge,
             all_cores: ArcSwapOption::from_pointee(all_cores),
             core_each: ArcSwapOption::empty(),
-            make: (kept != Kept::First).then_some(make),
+            make: (renews || kept != Kept::First).then_some(make),
             kept,
             met: AtomicU32::new(0),
             may_change: AtomicBool::new(true),
@@ -176,18 +189,33 @@ impl<C: Form> Forms<C> {
             0 => Spread::AllCores,
             _ => return,
         };
-        if wanted != found && self.is_due() && self.may_change.swap(false, Relaxed) {
-            let forms = Arc::downgrade(self);
-            let change = move || {
-                if let Some(forms) = forms.upgrade() {
-                    forms.change(wanted);
-                    // The version may have been unloaded meanwhile.
-                    drop(forms);
-                    memory::after_unload();
-                }
-            };
-            // Without a thread the runs go on as before.
-            let _ = Builder::new().name("servable-forms".to_owned()).spawn(change);
+        if wanted != found {
+            self.begin_change(wanted, |change| {
+                Builder::new().name("servable-forms".to_owned()).spawn(change).map(drop)
+            });
+        }
+    }
+
+    /// Has a thread, which `spawn` starts, make the form that runs want, if it is time.
+    fn begin_change(self: &Arc<Self>, wanted: Spread, spawn: impl FnOnce(Work) -> io::Result<()>) {
+        if !self.is_due() || !self.may_change.swap(false, Relaxed) {
+            return;
+        }
+        let forms = Arc::downgrade(self);
+        let change = move || {
+            if let Some(forms) = forms.upgrade() {
+                forms.change(wanted);
+                // The version may have been unloaded meanwhile.
+                drop(forms);
+                memory::after_unload();
+            }
+        };
+        // Without a thread the runs go on as before, and one is started some time later.
+        if spawn(Box::new(change)).is_err() {
+            if let Ok(mut changed) = self.changed.try_lock() {
+                *changed = Some(Instant::now());
+            }
+            self.may_change.store(true, Relaxed);
         }
     }
 
@@ -203,15 +231,17 @@ impl<C: Form> Forms<C> {
         if let Err(why) = self.make_now(wanted) {
             let runs = if wanted == Spread::CoreEach { "come at once" } else { "are alone" };
             tracing::warn!("A model cannot be loaded again for runs that {runs}: {}", why.message);
+            let may_pass = why.kind == Kind::ResourceExhausted;
+            *changed = Some(Instant::now() + if may_pass { UNTIL_AGAIN } else { Duration::ZERO });
             // Runs that are alone have no form of theirs then.
-            self.may_change.store(wanted == Spread::AllCores, Relaxed);
+            self.may_change.store(may_pass || wanted == Spread::AllCores, Relaxed);
         } else {
             if self.kept == Kept::OneAtATime && !self.always.load(Relaxed) {
                 free(self.form(wanted.other()).swap(None));
             }
+            *changed = Some(Instant::now());
             self.may_change.store(true, Relaxed);
         }
-        *changed = Some(Instant::now());
     }
 
     /// Lets runs have a form made at once, even if that was done a moment ago.
@@ -231,6 +261,22 @@ impl<C: Form> Forms<C> {
             let _mapped = MappedWeights::begin();
             self.form(spread).store(Some(Arc::new(make(spread)?)));
         }
+        Ok(())
+    }
+
+    /// Makes the form that is `spoiled` anew, if no other thread has done so meanwhile.
+    pub(super) fn renew(&self, spoiled: &Arc<C>) -> Result<()> {
+        let Some(make) = &self.make else { return Ok(()) };
+        let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        for spread in [Spread::AllCores, Spread::CoreEach] {
+            let form = self.form(spread);
+            if form.load().as_ref().is_some_and(|there| Arc::ptr_eq(there, spoiled)) {
+                let _mapped = MappedWeights::begin();
+                form.store(Some(Arc::new(make(spread)?)));
+            }
+        }
+        drop(changed);
+        memory::after_unload();
         Ok(())
     }
 
@@ -325,5 +371,65 @@ pub(super) mod tests {
         let first = |cores| (1..).find(|running| fills(*running, cores));
         assert_eq!([1, 2, 3, 4, 8, 9].map(first), [2, 2, 2, 3, 5, 5].map(Some));
         assert!(fills(usize::MAX, usize::MAX));
+    }
+
+    struct Made;
+
+    impl Form for Made {}
+
+    /// A model of two cores whose second form fails with `fails` as long as that is told.
+    fn two_cores(fails: &Arc<Mutex<Option<Kind>>>) -> Arc<Forms<Made>> {
+        let gauge = Box::leak(Box::new(Gauge::new(2)));
+        let fails = fails.clone();
+        let make = move |_| match *fails.lock().unwrap() {
+            Some(kind) => Err(crate::error::Error::new(kind, "none")),
+            None => Ok(Made),
+        };
+        Arc::new(Forms::new(gauge, Made, Box::new(make), Kept::Both, false))
+    }
+
+    /// Begins a change that this thread makes.
+    fn change_here(forms: &Arc<Forms<Made>>) {
+        forms.begin_change(Spread::CoreEach, |change| {
+            change();
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_form_that_no_thread_could_make_is_made_later() {
+        let forms = two_cores(&Arc::default());
+        forms.begin_change(Spread::CoreEach, |_| Err(io::ErrorKind::WouldBlock.into()));
+        change_here(&forms);
+        assert!(!forms.has(Spread::CoreEach), "not at once");
+        forms.is_long_unchanged();
+        change_here(&forms);
+        assert!(forms.has(Spread::CoreEach));
+    }
+
+    #[test]
+    fn a_form_is_made_anew_once() {
+        let forms = two_cores(&Arc::default());
+        let (_, spoiled) = forms.there(Spread::AllCores);
+        for _ in 0..2 {
+            forms.renew(&spoiled).unwrap();
+            assert!(!forms.has(Spread::CoreEach) && Arc::strong_count(&spoiled) == 1);
+        }
+        let (_, renewed) = forms.there(Spread::AllCores);
+        assert!(!Arc::ptr_eq(&spoiled, &renewed));
+    }
+
+    #[test]
+    fn want_of_memory_may_pass_and_other_reasons_do_not() {
+        for (kind, is_made) in [(Kind::ResourceExhausted, true), (Kind::FailedPrecondition, false)] {
+            let fails = Arc::new(Mutex::new(Some(kind)));
+            let forms = two_cores(&fails);
+            change_here(&forms);
+            *fails.lock().unwrap() = None;
+            assert!(!forms.is_due());
+            forms.is_long_unchanged();
+            change_here(&forms);
+            assert_eq!(forms.has(Spread::CoreEach), is_made, "{kind:?}");
+        }
     }
 }

@@ -39,6 +39,22 @@ impl Mapping {
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Mapping { start, length, mapped })
     }
+
+    /// Moves the block to `place`, in one step for all who read there; it is no longer anybody's here.
+    ///
+    /// # Safety
+    /// As many bytes as the block has must be mapped at `place`, which begins a page, and may be replaced by its content.
+    #[cfg(target_os = "linux")]
+    pub(crate) unsafe fn take_place_of(self, place: usize) -> io::Result<()> {
+        let (start, how) = (self.start.as_ptr().cast(), libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED);
+        // SAFETY: the block is ours, and the caller says that what it replaces may go.
+        let moved = unsafe { libc::mremap(start, self.mapped, self.mapped, how, place as *mut c_void) };
+        if moved == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        std::mem::forget(self);
+        Ok(())
+    }
 }
 
 impl Deref for Mapping {

@@ -12,6 +12,7 @@ pub(crate) mod held;
 #[cfg(any(feature = "python", test))]
 pub(crate) mod lent;
 pub(crate) mod libraries;
+pub(crate) mod mapped_files;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod priority;

@@ -166,7 +166,12 @@ impl Client {
             self.open = None;
             Refusal::for_now(format!("the answer could not be read: {why}"))
         })?;
-        if head.status != StatusCode::OK {
+        // Some collectors, and what stands before them, answer 202 or 204 for OTLP's 200.
+        let is_good = match self.to.protocol {
+            Wire::Http => head.status.is_success(),
+            Wire::Grpc => head.status == StatusCode::OK,
+        };
+        if !is_good {
             return Err(refused_by_http(head.status, &head.headers));
         }
         if self.to.protocol == Wire::Http {

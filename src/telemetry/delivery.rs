@@ -122,6 +122,22 @@ mod tests {
     }
 
     #[test]
+    fn any_success_is_one() {
+        for status in ["200 OK", "202 Accepted", "204 No Content"] {
+            let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+            let endpoint = format!("http://{}", collector.local_addr().unwrap());
+            let answering = std::thread::spawn(move || {
+                let (mut stream, _) = collector.accept().unwrap();
+                assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+                let length = if status.starts_with("204") { "" } else { "content-length: 0\r\n" };
+                stream.write_all(format!("HTTP/1.1 {status}\r\n{length}\r\n").as_bytes()).unwrap();
+            });
+            assert_eq!(delivery(&endpoint).deliver(b""), Some(Bytes::new()), "{status}");
+            answering.join().unwrap();
+        }
+    }
+
+    #[test]
     fn its_end_does_not_wait_for_what_blocks() {
         let delivery = delivery("http://localhost:1");
         let (begins, begun) = mpsc::channel();

@@ -3,6 +3,7 @@
 
 use http::{HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::str::FromStr;
@@ -111,16 +112,16 @@ impl<'a> Environment<'a> {
     }
 }
 
-/// Reads `name=value,…` whose values may be percent-encoded.
+/// Reads `name=value,…` whose names and values may be percent-encoded.
 pub(super) fn pairs(value: &str) -> Result<Vec<(String, String)>, String> {
     let members = value.split(',').map(str::trim).filter(|member| !member.is_empty());
     let pair = |(index, member): (usize, &str)| {
         // What it says may be a secret.
         let wrong = || format!("is no list of name=value: member {} is not", index + 1);
         let (name, value) = member.split_once('=').ok_or_else(wrong)?;
-        let value = percent_decode_str(value.trim()).decode_utf8().map_err(|_| wrong())?;
-        let name = Some(name.trim().to_owned()).filter(|name| !name.is_empty()).ok_or_else(wrong)?;
-        Ok((name, value.into_owned()))
+        let decoded = |text: &str| percent_decode_str(text.trim()).decode_utf8().map(Cow::into_owned).ok();
+        let name = decoded(name).filter(|name| !name.is_empty()).ok_or_else(wrong)?;
+        Ok((name, decoded(value).ok_or_else(wrong)?))
     };
     members.enumerate().map(pair).collect()
 }
@@ -140,7 +141,8 @@ pub(super) fn headers(value: &str) -> Result<Vec<(HeaderName, HeaderValue)>, Str
 /// a secret.
 pub(super) fn address(value: &str) -> Result<Uri, String> {
     let wrong = || {
-        "is no address such as http://localhost:4318 (what names and authorizes somebody goes into          OTEL_EXPORTER_OTLP_HEADERS)"
+        "is no address such as http://localhost:4318 (what names and authorizes somebody goes into \
+         OTEL_EXPORTER_OTLP_HEADERS)"
             .to_owned()
     };
     let address: Uri = value.parse().map_err(|_| wrong())?;
@@ -160,7 +162,8 @@ mod tests {
     fn lists_of_pairs_are_read() {
         let two = [("a".to_owned(), "1 2".to_owned()), ("b-c".to_owned(), "x=y".to_owned())];
         assert_eq!(pairs(" a = 1%202 ,b-c=x=y,"), Ok(two.to_vec()));
-        for wrong in ["a", "a=1,b", "=1", "a=%ff"] {
+        assert_eq!(pairs("a%2Cb%3Dc=d%3De"), Ok(vec![("a,b=c".to_owned(), "d=e".to_owned())]));
+        for wrong in ["a", "a=1,b", "=1", "a=%ff", "%ff=a"] {
             assert!(pairs(wrong).is_err(), "{wrong}");
         }
         assert!(!pairs("authorization secret").unwrap_err().contains("secret"));
@@ -175,7 +178,7 @@ mod tests {
         }
         for bad in ["localhost:4318", "localhost", "/v1", "ftp://a", "http://", "a b", "http://me:secret@a/"]
         {
-            assert!(address(bad).is_err_and(|why| !why.contains("secret")), "{bad}");
+            assert!(address(bad).is_err_and(|why| !why.contains("secret") && !why.contains("  ")), "{bad}");
         }
     }
 

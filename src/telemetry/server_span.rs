@@ -53,11 +53,15 @@ fn model(attributes: &mut Attributes, entry: &Entry, engine_of: &EngineOf) {
 /// Adds what a call of gRPC is; returns its name, and whether it failed by the server's fault.
 fn grpc(attributes: &mut Attributes, entry: &Entry, end: &End) -> (String, bool) {
     let (method, path, _) = entry.asked();
-    let path = path.unwrap_or(method).trim_start_matches('/');
+    let asked = path.unwrap_or(method).trim_start_matches('/');
+    // What there is not has one name, whatever clients ask for.
+    let is_unknown = end.code == Some(Kind::Unimplemented.name()) && entry.model().0.is_none();
+    let path = if is_unknown { "_OTHER" } else { asked };
     let (service, method) = path.rsplit_once('/').unwrap_or(("", path));
     attributes.text("rpc.system", Some("grpc"));
     attributes.text("rpc.service", Some(service).filter(|service| !service.is_empty()));
     attributes.text("rpc.method", Some(method));
+    attributes.text("rpc.method_original", Some(asked).filter(|_| is_unknown));
     // HTTP refuses what is no call of gRPC at all; its clients take that for UNKNOWN.
     let refused = end.status.is_some_and(|status| status >= 400);
     let code = end.code.unwrap_or(if refused { "UNKNOWN" } else { "OK" });

@@ -154,9 +154,10 @@ impl TraceSettings {
         let count = |name, otherwise| environment.count(&one(name), "spans", otherwise);
         let most_waiting = count("OTEL_BSP_MAX_QUEUE_SIZE", 2048).min(1 << 20);
         let at_once = count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512);
-        if at_once > most_waiting {
+        let name = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
+        if at_once > most_waiting && environment.text(name).is_some() {
             environment.warn(
-                "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+                name,
                 format_args!("is above the {most_waiting} spans that may wait. So many are sent at once"),
             );
         }
@@ -228,6 +229,13 @@ impl Destination {
             };
             environment.first(&both(name), is_file).map(|(_, path)| path)
         };
+        let (certificate, key) = (file("CLIENT_CERTIFICATE"), file("CLIENT_KEY"));
+        if certificate.is_some() != key.is_some() {
+            environment.warn(
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+                "and OTEL_EXPORTER_OTLP_CLIENT_KEY are needed both. The one that there is, is ignored",
+            );
+        }
         Some(Destination {
             protocol,
             address,
@@ -235,7 +243,7 @@ impl Destination {
             within: environment.limit(&both("TIMEOUT"), 10_000),
             gzip: environment.first(&both("COMPRESSION"), gzip).is_some_and(|(_, gzip)| gzip),
             roots: file("CERTIFICATE"),
-            identity: file("CLIENT_CERTIFICATE").zip(file("CLIENT_KEY")),
+            identity: certificate.zip(key),
         })
     }
 }

@@ -152,6 +152,25 @@ fn an_error_is_one_of_the_server_or_not() {
 }
 
 #[test]
+fn methods_that_there_are_not_have_one_name() {
+    let head = Head {
+        protocol: "grpc",
+        sender: Sender { client: Address::Socket("192.0.2.7:5555".parse().unwrap()), proxy: None },
+        certified: None,
+        id: (&b"id"[..]).into(),
+        trace: None,
+        scheme: None,
+    };
+    let traced = Traced { span: context(), parent: None, state: None };
+    let entry = Entry::begin(head, "POST", Some("/made.Up/Name7"), None, Some(traced));
+    let spans = spans_of(&ended(entry, Some(0), Some("UNIMPLEMENTED")));
+    assert_eq!(spans[0].name, "_OTHER");
+    let told = attributes(&spans[0]);
+    assert_eq!((told["rpc.method"].as_str(), told.contains_key("rpc.service")), ("_OTHER", false));
+    assert_eq!(told["rpc.method_original"], "made.Up/Name7");
+}
+
+#[test]
 fn a_batch_and_its_requests_link_to_each_other() {
     let requests = [context(), context()];
     let batch = Arc::new(BatchRun::begin(requests.to_vec(), 3, 5, 8));

@@ -124,12 +124,17 @@ impl<R: Read + Seek> Walk<R> {
     /// Walks a `GraphProto`: constants first, which stand behind the nodes that use them.
     fn graph(&mut self, end: u64, depth: usize) -> Result<()> {
         const INITIALIZER: u32 = 5;
+        const SPARSE_INITIALIZER: u32 = 15;
         const INPUT: u32 = 11;
         const OUTPUT: u32 = 12;
         let start = self.reader.at();
         while let Some((number, value)) = self.reader.field(end)? {
             match (number, value) {
-                (INITIALIZER, Value::Until(end)) => self.initializer(end)?,
+                (INITIALIZER, Value::Until(end)) => {
+                    let name = self.tensor(end)?;
+                    self.settled.insert(name);
+                }
+                (SPARSE_INITIALIZER, Value::Until(end)) => self.sparse_tensor(end)?,
                 (INPUT | OUTPUT, Value::Until(end)) => {
                     let (name, has_shape) = self.value_info(end)?;
                     if depth > 0 && number == INPUT {
@@ -146,17 +151,28 @@ impl<R: Read + Seek> Walk<R> {
         self.nodes(end, GRAPH_NODES, depth)
     }
 
-    /// Reads a `TensorProto` that is a constant of a graph.
-    fn initializer(&mut self, end: u64) -> Result<()> {
+    /// Reads a `TensorProto` and returns its name.
+    fn tensor(&mut self, end: u64) -> Result<String> {
         const NAME: u32 = 8;
         const EXTERNAL_DATA: u32 = 13;
+        let mut name = String::new();
         while let Some((number, value)) = self.reader.field(end)? {
             match (number, value) {
-                (NAME, Value::Until(end)) => {
-                    let name = self.reader.text(end)?;
-                    self.settled.insert(name);
-                }
+                (NAME, Value::Until(end)) => name = self.reader.text(end)?,
                 (EXTERNAL_DATA, Value::Until(end)) => self.external_data(end)?,
+                _ => self.reader.skip(value)?,
+            }
+        }
+        Ok(name)
+    }
+
+    /// Reads a `SparseTensorProto`.
+    fn sparse_tensor(&mut self, end: u64) -> Result<()> {
+        const VALUES: u32 = 1;
+        const INDICES: u32 = 2;
+        while let Some((number, value)) = self.reader.field(end)? {
+            match (number, value) {
+                (VALUES | INDICES, Value::Until(end)) => drop(self.tensor(end)?),
                 _ => self.reader.skip(value)?,
             }
         }
@@ -247,6 +263,10 @@ impl<R: Read + Seek> Walk<R> {
 
     /// Reads an `AttributeProto` of `node`.
     fn attribute(&mut self, node: &mut Node, end: u64, depth: usize) -> Result<()> {
+        const TENSOR: u32 = 5;
+        const TENSORS: u32 = 10;
+        const SPARSE_TENSOR: u32 = 22;
+        const SPARSE_TENSORS: u32 = 23;
         const GRAPH: u32 = 6;
         const GRAPHS: u32 = 11;
         while let Some((number, value)) = self.reader.field(end)? {
@@ -261,6 +281,8 @@ impl<R: Read + Seek> Walk<R> {
                     node.has_idle_graph |= self.counts.computing == before.computing;
                     node.may_have_idle_graph |= self.counts.staying == before.staying;
                 }
+                (TENSOR | TENSORS, Value::Until(end)) => drop(self.tensor(end)?),
+                (SPARSE_TENSOR | SPARSE_TENSORS, Value::Until(end)) => self.sparse_tensor(end)?,
                 _ => self.reader.skip(value)?,
             }
         }
@@ -419,8 +441,24 @@ mod tests {
     fn files_beside_the_model_are_listed_once() {
         let weights = |name, location| external(name, 1, &[1], location);
         let constants = [weights("a", "w.bin"), weights("b", "w.bin"), weights("c", "v.bin")];
-        let found = described(&model(&graph(&[], &constants, &[], &[]))).unwrap();
-        assert_eq!(found.external.into_iter().collect::<Vec<_>>(), ["v.bin", "w.bin"]);
+        let files = |graph: Message| -> Vec<String> {
+            described(&model(&graph)).unwrap().external.into_iter().collect()
+        };
+        assert_eq!(files(graph(&[], &constants, &[], &[])), ["v.bin", "w.bin"]);
+        let sparse =
+            |location| Message::default().bytes(1, weights("d", location)).bytes(2, weights("e", "i.bin"));
+        assert_eq!(files(graph(&[], &[], &[], &[]).bytes(15, sparse("s.bin"))), ["i.bin", "s.bin"]);
+        // Those of attributes, such as that of a node `Constant`.
+        for (field, tensor, expected) in [
+            (5, weights("", "t.bin"), &["t.bin"][..]),
+            (10, weights("", "t.bin"), &["t.bin"]),
+            (22, sparse("t.bin"), &["i.bin", "t.bin"]),
+            (23, sparse("t.bin"), &["i.bin", "t.bin"]),
+        ] {
+            let constant = node("Constant", &[], &["c"])
+                .bytes(5, Message::default().bytes(1, "value").bytes(field, tensor));
+            assert_eq!(files(graph(&[constant], &[], &[], &[])), expected, "{field}");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) fn load(runtime: &'static Runtime, path: &Path) -> Result<Session> {
     let tensors = names.into_iter().map(named).collect::<Result<_>>()?;
     let kept = if source.bytes() < LARGE { Kept::Both } else { Kept::OneAtATime };
     let make = Box::new(move |spread| source.open_again(spread));
-    let forms = Arc::new(Forms::new(&runtime.gauge, handle, make, kept));
+    let forms = Arc::new(Forms::new(&runtime.gauge, handle, make, kept, false));
     Ok(Session::new(runtime, forms, tensors, signature, &description))
 }
 

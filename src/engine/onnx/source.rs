@@ -9,13 +9,16 @@ use super::runtime::Runtime;
 use super::session::Handle;
 use crate::engine::forms::Spread;
 use crate::error::{Error, Kind, Result};
+use crate::host::mapped_files::{self, Mapped};
 use crate::host::memory::MappedWeights;
+use std::collections::BTreeSet;
 use std::ffi::{CString, c_int};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The files of a model as they were when it was loaded.
 pub(super) struct Source {
@@ -43,10 +46,7 @@ impl Source {
         let folder = file.parent().unwrap_or(Path::new(""));
         let external = description.external.iter().map(|external| folder.join(external));
         let files: Vec<PathBuf> = std::iter::once(file.to_owned()).chain(external).collect();
-        let were = files.iter().map(|file| {
-            identity(file)
-                .map_err(|why| Error::new(Kind::FailedPrecondition, format!("{}: {why}", file.display())))
-        });
+        let were = files.iter().map(|file| identity(file).map_err(|why| missing(file, &why)));
         let were = were.collect::<Result<_>>()?;
         Ok(Source { runtime, files, path, were, leave_the_graph: description.may_have_idle_loop })
     }
@@ -69,7 +69,16 @@ impl Source {
             Error::new(why.of_load(), text)
         };
         let (runtime, path, leave_the_graph) = (self.runtime, self.path.clone(), self.leave_the_graph);
-        let made = runtime.starter.run(move || create(runtime, &path, spread, leave_the_graph))?;
+        let weights =
+            self.files[1..].iter().map(|file| file.canonicalize().map_err(|why| missing(file, &why)));
+        let weights: BTreeSet<PathBuf> = weights.collect::<Result<_>>()?;
+        let made = runtime.starter.run(move || {
+            let _alone = Alone::with(&weights);
+            let before = Mapped::now(&weights);
+            let session = create(runtime, &path, spread, leave_the_graph)?;
+            own(&weights, &before)?;
+            Ok(session)
+        })?;
         made.map_err(failed)
     }
 
@@ -91,6 +100,54 @@ impl Source {
         let what = format!("{} or its weights have changed since they were loaded", self.files[0].display());
         Err(Error::new(Kind::FailedPrecondition, what))
     }
+}
+
+fn missing(file: &Path, why: &io::Error) -> Error {
+    Error::new(Kind::FailedPrecondition, format!("{}: {why}", file.display()))
+}
+
+/// The files whose sessions are being made.
+static OPENING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+static OPENED: Condvar = Condvar::new();
+
+/// The time in which no other session of these files is made, until it is dropped.
+struct Alone<'a>(&'a BTreeSet<PathBuf>);
+
+impl Alone<'_> {
+    fn with(files: &BTreeSet<PathBuf>) -> Alone<'_> {
+        let is_taken = |opening: &mut BTreeSet<PathBuf>| !opening.is_disjoint(files);
+        let waited = OPENED.wait_while(opening(), is_taken);
+        waited.unwrap_or_else(PoisonError::into_inner).extend(files.iter().cloned());
+        Alone(files)
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        opening().retain(|file| !self.0.contains(file));
+        OPENED.notify_all();
+    }
+}
+
+fn opening() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    OPENING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Puts memory in the place of `weights`, which ONNX Runtime has mapped for a session that was just made: a file that is
+/// cut or written while the model runs would end the process, or change the model.
+fn own(weights: &BTreeSet<PathBuf>, before: &Mapped) -> std::result::Result<(), Failure> {
+    // SAFETY: only a session of these files maps them, this one is not released meanwhile, and no other one is being
+    // made. ONNX Runtime only reads weights.
+    let owned = unsafe { mapped_files::replace(weights, before) };
+    owned.map(drop).map_err(|why| {
+        // In the words of ONNX Runtime's, by which advice is chosen.
+        let text = if why.kind() == io::ErrorKind::OutOfMemory {
+            format!("Failed to allocate memory for its weights: {why}")
+        } else {
+            format!("its weights can not be read in full: {why}")
+        };
+        Failure::new(1, &text)
+    })
 }
 
 /// Makes a session, with threads of its own if it is for all cores.

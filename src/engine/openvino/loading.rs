@@ -300,6 +300,8 @@ fn loaded(
     behaviour: Behaviour,
     (kept, make): (Kept, Make<Compiled>),
 ) -> Loaded {
+    // A model of one shape can do nothing with another; state is in a request, and would be lost.
+    let renews = !behaviour.has_state && first.inputs.iter().any(|port| !port.is_of_one_shape());
     let mut places = BTreeMap::new();
     let of_inputs = inputs.iter().enumerate().map(|(at, spec)| (spec, Place::Input(at)));
     let of_outputs = outputs.iter().enumerate().map(|(at, spec)| (spec, Place::Output(at)));
@@ -317,7 +319,8 @@ fn loaded(
         defaults: BTreeMap::new(),
     };
     Loaded {
-        forms: Arc::new(Forms::new(&library.gauge, first, make, kept)),
+        forms: Arc::new(Forms::new(&library.gauge, first, make, kept, renews)),
+        renews,
         signatures: [(DEFAULT_SIGNATURE.to_owned(), signature)].into(),
         endpoints: places.into_iter().collect(),
         behaviour,

@@ -55,7 +55,12 @@ pub(super) struct Loaded {
     /// Indexed by [`Endpoint`], sorted by name.
     pub(super) endpoints: Vec<(String, Place)>,
     pub(super) behaviour: Behaviour,
+    /// Whether a form is made anew once one of its runs has failed.
+    pub(super) renews: bool,
 }
+
+/// How often a run is tried, or a form made anew for it, because others failed while it went on.
+const MOST_TRIES: usize = 8;
 
 impl Behaviour {
     /// Returns whether the model is to have a single request: what a run leaves for the next is in the request; and
@@ -146,6 +151,21 @@ impl Loaded {
         Ok(Call { fed, fetched, begun: Instant::now(), timeout })
     }
 
+    /// Returns whether a run of a form has failed, so that its results may be wrong.
+    fn is_spoiled(&self, turn: &Turn<Compiled>) -> bool {
+        self.renews && turn.compiled.requests.failed() > 0
+    }
+
+    /// Does a run; `None` if others failed meanwhile, so that it has to be done again.
+    fn run_once(&self, turn: Turn<Compiled>, lease: Lease, call: &Call<'_>) -> Option<Result<Vec<Tensor>>> {
+        let compiled = turn.compiled.clone();
+        let result = self.run_on(turn, lease, call);
+        let own = usize::from(result.is_err());
+        let is_late = result.as_ref().is_err_and(|why| why.kind == Kind::DeadlineExceeded);
+        let is_spoiled = self.renews && compiled.requests.failed() > own;
+        (is_late || !is_spoiled).then_some(result)
+    }
+
     /// Does a run with the request of `lease`.
     fn run_on(&self, turn: Turn<Compiled>, lease: Lease, call: &Call<'_>) -> Result<Vec<Tensor>> {
         let running = Running::new(lease, &call.fed)?;
@@ -206,10 +226,23 @@ impl Model for Loaded {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
-        let turn = self.forms.begin();
-        let call = self.call(&turn.compiled.inputs, feeds, fetches, options)?;
-        let lease = Lease::take(&turn.compiled, call.timeout)?;
-        self.run_on(turn, lease, &call)
+        let begun = Instant::now();
+        for _ in 0..MOST_TRIES {
+            let turn = self.forms.begin();
+            let call = Call { begun, ..self.call(&turn.compiled.inputs, feeds, fetches, options)? };
+            if self.is_spoiled(&turn) {
+                let spoiled = turn.compiled.clone();
+                drop(turn);
+                self.forms.renew(&spoiled)?;
+                continue;
+            }
+            let left = call.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+            let lease = Lease::take(&turn.compiled, left)?;
+            if let Some(result) = self.run_once(turn, lease, &call) {
+                return result;
+            }
+        }
+        Err(Error::new(Kind::Unavailable, "Too many runs of the model fail at once: try again"))
     }
 
     fn run_at_once(
@@ -219,12 +252,15 @@ impl Model for Loaded {
         options: RunOptions,
     ) -> Option<Result<Vec<Tensor>>> {
         let turn = self.forms.begin_at_once()?;
+        if self.is_spoiled(&turn) {
+            return None;
+        }
         let call = match self.call(&turn.compiled.inputs, feeds, fetches, options) {
             Ok(call) => call,
             Err(why) => return Some(Err(why)),
         };
         let lease = Lease::take_at_once(&turn.compiled)?;
-        Some(self.run_on(turn, lease, &call))
+        self.run_once(turn, lease, &call)
     }
 
     fn share_cores(&self, shared: bool) -> Result<()> {

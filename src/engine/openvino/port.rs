@@ -77,6 +77,11 @@ impl Port {
         Ok(Port { name, dtype, number, shape: dims, is_read_for_shape: false, handle })
     }
 
+    /// Returns whether all that can be fed has one shape.
+    pub(super) fn is_of_one_shape(&self) -> bool {
+        self.declared().is_some_and(|shape| shape.iter().all(|dim| *dim >= 0))
+    }
+
     /// Returns the shape, -1 for what is not fixed.
     pub(super) fn declared(&self) -> Option<Vec<i64>> {
         self.shape.as_ref().map(|dims| dims.iter().map(|dim| dim.declared()).collect())

@@ -27,6 +27,9 @@ pub(super) struct Requests {
     streams: usize,
     /// Runs under way, without those of threads that serve others meanwhile: these are short.
     under_way: AtomicUsize,
+    /// Runs that have failed. OpenVINO has then given a part of the graph new shapes, and not computed it: a run with
+    /// the shapes of the last one that did not fail would find those, and fail or answer something else.
+    failed: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -39,7 +42,7 @@ struct Free {
 impl Requests {
     pub(super) fn new(only_one: bool, streams: usize) -> Requests {
         let (free, freed, under_way) = (Mutex::default(), Condvar::new(), AtomicUsize::new(0));
-        Requests { free, freed, only_one, streams, under_way }
+        Requests { free, freed, only_one, streams, under_way, failed: AtomicUsize::new(0) }
     }
 
     /// Counts a run until [`Self::ended`].
@@ -54,6 +57,11 @@ impl Requests {
     /// Returns whether a run would have to wait in OpenVINO for the end of others.
     pub(super) fn are_busy(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) >= self.streams
+    }
+
+    /// Returns how many runs have failed.
+    pub(super) fn failed(&self) -> usize {
+        self.failed.load(Ordering::Acquire)
     }
 
     fn free(&self) -> MutexGuard<'_, Free> {
@@ -130,6 +138,7 @@ impl Lease {
     /// Says that its run failed: it is not used again, unless it is the only one.
     pub(super) fn failed(&self) {
         self.has_failed.store(true, Ordering::Relaxed);
+        self.compiled.requests.failed.fetch_add(1, Ordering::AcqRel);
     }
 }
 

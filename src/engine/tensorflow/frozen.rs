@@ -12,7 +12,7 @@ use super::{Options, TensorFlow, c_string, saved_model};
 use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::{DEFAULT_SIGNATURE, TensorSpec};
 use crate::engine::{Endpoint, Model};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::host::memory::MappedWeights;
 use crate::pb::tensorflow::tensor_info::Encoding;
 use crate::pb::tensorflow::{MetaGraphDef, SignatureDef, TensorInfo, TensorShapeProto, tensor_shape_proto};
@@ -21,7 +21,8 @@ use std::collections::BTreeSet;
 use std::ffi::{CString, c_char};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 impl TensorFlow {
     /// Opens `frozen`, as a model with one signature: `serving_default`.
@@ -30,6 +31,10 @@ impl TensorFlow {
         frozen: &FrozenGraph,
         options: &Options,
     ) -> Result<Box<dyn Model>> {
+        Ok(Box::new(self.frozen_session(frozen, options)?))
+    }
+
+    pub(super) fn frozen_session(&self, frozen: &FrozenGraph, options: &Options) -> Result<Session> {
         let infos =
             |specs: &[TensorSpec]| specs.iter().map(|spec| (spec.alias.clone(), info(spec))).collect();
         let signature = SignatureDef {
@@ -45,7 +50,7 @@ impl TensorFlow {
             ..MetaGraphDef::default()
         };
         let meta = saved_model::of(Path::new(""), meta_graph)?;
-        Ok(Box::new(Session::open(self.api, &frozen.graph.encode_to_vec(), options, meta)?))
+        Session::open(self.api, &frozen.graph.encode_to_vec(), options, meta)
     }
 }
 
@@ -67,9 +72,11 @@ pub(super) struct FrozenSession {
     /// The names of all endpoints, and which of them are outputs.
     names: Vec<CString>,
     outputs: Vec<Endpoint>,
-    /// True after the first run that succeeded, and held during that.
+    /// True after the first run that succeeded.
     has_run: AtomicBool,
-    first: Mutex<()>,
+    /// Whether it is going on.
+    is_running: Mutex<bool>,
+    ended: Condvar,
 }
 
 impl FrozenSession {
@@ -85,39 +92,75 @@ impl FrozenSession {
             names: endpoints.iter().map(|name| c_string(name)).collect::<Result<_>>()?,
             outputs: numbers.map(|(_, number)| Endpoint(number)).collect(),
             has_run: AtomicBool::new(false),
-            first: Mutex::new(()),
+            is_running: Mutex::new(false),
+            ended: Condvar::new(),
         })
     }
 
-    /// Runs the graph; `feeds` are endpoints and as many values, both lists of endpoints are sorted.
+    /// Returns whether the first run is over.
+    pub(super) fn has_run(&self) -> bool {
+        self.has_run.load(Ordering::Acquire)
+    }
+
+    /// Returns the turn of the first run, if it is to be done: TensorFlow makes the kernels then. Waits for another
+    /// thread that does it, no longer than `timeout`.
+    pub(super) fn first(&self, timeout: Option<Duration>) -> Result<Option<First<'_>>> {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut is_running = self.is_running();
+        while *is_running {
+            is_running = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => self.ended.wait(is_running).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return Err(late()),
+                Some(left) => {
+                    self.ended.wait_timeout(is_running, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        *is_running = !self.has_run();
+        // Not before it is known to be one: dropping it takes the lock.
+        Ok(is_running.then(|| First(self)))
+    }
+
+    fn is_running(&self) -> MutexGuard<'_, bool> {
+        self.is_running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs the graph; `feeds` are endpoints and as many values, both lists of endpoints are sorted. `first`: what
+    /// [`Self::first`] returned.
     pub(super) fn run(
         &self,
         (inputs, values): (&[Endpoint], &[*mut TfTensor]),
         fetches: &[Endpoint],
         options: *const TfBuffer,
+        first: Option<First<'_>>,
     ) -> Result<Few<Owned>> {
         let name = |endpoint: &Endpoint| self.names[endpoint.0 as usize].as_ptr();
         let inputs: Few<*const c_char> = inputs.iter().map(name).collect();
         let outputs: Few<*const c_char> = self.outputs.iter().map(name).collect();
-        let run = || self.session.run((&inputs, values), &outputs, options);
-        let results = if self.has_run.load(Ordering::Acquire) { run() } else { self.run_first(run) }?;
+        // The constants that stay are made by the first run.
+        let mapped = first.is_some().then(MappedWeights::begin);
+        let results = self.session.run((&inputs, values), &outputs, options)?;
+        drop(mapped);
+        if first.is_some() {
+            self.session.drop_graph();
+            self.has_run.store(true, Ordering::Release);
+        }
+        drop(first);
         let fetched = self.outputs.iter().zip(results).filter(|(output, _)| fetches.contains(output));
         Ok(fetched.map(|(_, result)| result).collect())
     }
+}
 
-    /// Runs the graph alone: TensorFlow makes the kernels, and then lets go of the graph.
-    fn run_first(&self, run: impl Fn() -> Result<Few<Owned>>) -> Result<Few<Owned>> {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.has_run.load(Ordering::Acquire) {
-            drop(first);
-            return run();
-        }
-        // The constants that stay are made now.
-        let mapped = MappedWeights::begin();
-        let results = run()?;
-        drop(mapped);
-        self.session.drop_graph();
-        self.has_run.store(true, Ordering::Release);
-        Ok(results)
+/// The first run of a graph, until it is dropped: no other goes on meanwhile.
+pub(super) struct First<'a>(&'a FrozenSession);
+
+impl Drop for First<'_> {
+    fn drop(&mut self) {
+        *self.0.is_running() = false;
+        self.0.ended.notify_all();
     }
+}
+
+fn late() -> Error {
+    Error::new(Kind::DeadlineExceeded, "The deadline passed while another run was the first of the model")
 }

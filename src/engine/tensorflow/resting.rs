@@ -14,9 +14,10 @@ use crate::tensor::Tensor;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -41,12 +42,15 @@ impl Known {
 }
 
 /// The version, with its session while that is needed.
-pub(in crate::engine) struct Resting<M> {
+pub(in crate::engine) struct Resting<M>(Arc<Shared<M>>);
+
+/// What a load that goes on has, too, also if the version is unloaded meanwhile.
+struct Shared<M> {
     known: Known,
     load: Box<dyn Fn() -> Result<M> + Send + Sync>,
     session: ArcSwapOption<M>,
-    /// Held while it is loaded again, or let go.
-    changing: Mutex<()>,
+    /// The load under way, if there is one. Held while the session is put in its place, or let go.
+    changing: Mutex<Option<Arc<Reload<M>>>>,
     /// It is let go after this time without use.
     idle: Duration,
     /// True once the log has why it cannot be loaded again, until it could.
@@ -56,7 +60,39 @@ pub(in crate::engine) struct Resting<M> {
     used: AtomicU64,
 }
 
-impl<M: Model> Resting<M> {
+/// A load, for those who wait for its end.
+struct Reload<M> {
+    end: Mutex<Option<Result<Arc<M>>>>,
+    ended: Condvar,
+}
+
+impl<M> Reload<M> {
+    /// Waits for the end, no longer than `timeout`.
+    fn wait(&self, timeout: Option<Duration>) -> Result<Arc<M>> {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut end = lock(&self.end);
+        loop {
+            if let Some(end) = &*end {
+                return end.clone();
+            }
+            end = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => self.ended.wait(end).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => return Err(late()),
+                Some(left) => self.ended.wait_timeout(end, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+    }
+}
+
+fn late() -> Error {
+    Error::new(Kind::DeadlineExceeded, "The deadline passed while the model was loaded again")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<M: Model + 'static> Resting<M> {
     /// Takes `session` of the version that is `known`, which is let go after `idle` without use; `load` loads the same
     /// again.
     pub(super) fn new(
@@ -65,7 +101,7 @@ impl<M: Model> Resting<M> {
         session: M,
         load: impl Fn() -> Result<M> + Send + Sync + 'static,
     ) -> Resting<M> {
-        Resting {
+        Resting(Arc::new(Shared {
             known,
             load: Box::new(load),
             session: ArcSwapOption::from_pointee(session),
@@ -74,30 +110,103 @@ impl<M: Model> Resting<M> {
             is_told: AtomicBool::new(false),
             begun: Instant::now(),
             used: AtomicU64::new(0),
-        }
+        }))
     }
 
     /// Returns whether the session is there.
     #[cfg(test)]
     pub(super) fn has_session(&self) -> bool {
-        self.session.load().is_some()
+        self.0.session.load().is_some()
     }
 
     /// Returns the session, which is loaded first if it was let go.
     pub(in crate::engine) fn session(&self) -> Result<Arc<M>> {
-        self.used.store(self.now(), Relaxed);
-        if let Some(session) = self.session.load_full() {
+        self.session_within(None)
+    }
+
+    /// The same, for one who waits no longer than `timeout`. The load goes on then, for those to come.
+    fn session_within(&self, timeout: Option<Duration>) -> Result<Arc<M>> {
+        let shared = &self.0;
+        shared.used.store(shared.now(), Relaxed);
+        if let Some(session) = shared.session.load_full() {
             return Ok(session);
         }
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(session) = self.session.load_full() {
+        let mut changing = lock(&shared.changing);
+        if let Some(session) = shared.session.load_full() {
             return Ok(session);
         }
-        let session = Arc::new(self.load_again().inspect_err(|why| self.tell(why))?);
-        self.is_told.store(false, Relaxed);
-        self.session.store(Some(session.clone()));
-        self.used.store(self.now(), Relaxed);
-        Ok(session)
+        let reload = match &*changing {
+            Some(reload) => reload.clone(),
+            None => changing.insert(shared.begin_load()?).clone(),
+        };
+        drop(changing);
+        reload.wait(timeout)
+    }
+
+    /// Lets the session go if nothing has used it for its time and its files are there.
+    pub(in crate::engine) fn let_go_if_idle(&self) {
+        let unused = Duration::from_millis(self.0.now().saturating_sub(self.0.used.load(Relaxed)));
+        self.let_go_after(unused);
+    }
+
+    /// The same, if it was last used so long ago.
+    pub(super) fn let_go_after(&self, unused: Duration) {
+        let shared = &self.0;
+        let used = shared.used.load(Relaxed);
+        if unused < shared.idle || shared.session.load().is_none() || !shared.known.is_there() {
+            return;
+        }
+        let changing = lock(&shared.changing);
+        if shared.used.load(Relaxed) != used {
+            return;
+        }
+        // A run that has it keeps it to its end.
+        drop(shared.session.swap(None));
+        drop(changing);
+        memory::after_unload();
+        let version = shared.known.version.display();
+        tracing::info!("{version}: TensorFlow's session, which no run needs, is let go until one does");
+    }
+}
+
+impl<M: Model + 'static> Shared<M> {
+    /// Begins to load the session again, in a thread of its own.
+    fn begin_load(self: &Arc<Self>) -> Result<Arc<Reload<M>>> {
+        let reload = Arc::new(Reload { end: Mutex::new(None), ended: Condvar::new() });
+        let (shared, told) = (self.clone(), reload.clone());
+        let load = move || {
+            let loaded = catch_unwind(AssertUnwindSafe(|| shared.load_again()));
+            let failed = |_| Err(Error::internal("A load failed by a fault of the server"));
+            shared.end_load(&told, loaded.unwrap_or_else(failed));
+            drop(told);
+            if Arc::into_inner(shared).is_some() {
+                // The version was unloaded meanwhile.
+                memory::after_unload();
+            }
+        };
+        let thread = Builder::new().name("servable-reload".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn(load).map_err(|why| {
+            Error::new(Kind::ResourceExhausted, format!("No thread could be started for a load: {why}"))
+        })?;
+        Ok(reload)
+    }
+
+    /// Tells all who wait for `reload` how it has ended.
+    fn end_load(&self, reload: &Reload<M>, loaded: Result<M>) {
+        let loaded = loaded.map(Arc::new);
+        let mut changing = lock(&self.changing);
+        match &loaded {
+            Ok(session) => {
+                self.is_told.store(false, Relaxed);
+                self.session.store(Some(session.clone()));
+                self.used.store(self.now(), Relaxed);
+            }
+            Err(why) => self.tell(why),
+        }
+        *changing = None;
+        drop(changing);
+        *lock(&reload.end) = Some(loaded);
+        reload.ended.notify_all();
     }
 
     /// Logs, the first time, why the session is not there.
@@ -124,13 +233,7 @@ impl<M: Model> Resting<M> {
             return Err(gone());
         }
         let begun = Instant::now();
-        let loaded = std::thread::scope(|threads| {
-            let thread = Builder::new().name("servable-reload".to_owned()).stack_size(STACK_BYTES);
-            let loading = thread.spawn_scoped(threads, &self.load).map_err(|why| {
-                Error::new(Kind::ResourceExhausted, format!("No thread could be started for a load: {why}"))
-            })?;
-            loading.join().unwrap_or_else(|_| Err(Error::internal("A load failed by a fault of the server")))
-        })?;
+        let loaded = (self.load)()?;
         if !self.known.is_there() {
             return Err(gone());
         }
@@ -139,59 +242,35 @@ impl<M: Model> Resting<M> {
         Ok(loaded)
     }
 
-    /// Lets the session go if nothing has used it for its time and its files are there.
-    pub(in crate::engine) fn let_go_if_idle(&self) {
-        let unused = Duration::from_millis(self.now().saturating_sub(self.used.load(Relaxed)));
-        self.let_go_after(unused);
-    }
-
-    /// The same, if it was last used so long ago.
-    pub(super) fn let_go_after(&self, unused: Duration) {
-        let used = self.used.load(Relaxed);
-        if unused < self.idle || self.session.load().is_none() || !self.known.is_there() {
-            return;
-        }
-        let changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.used.load(Relaxed) != used {
-            return;
-        }
-        // A run that has it keeps it to its end.
-        drop(self.session.swap(None));
-        drop(changing);
-        memory::after_unload();
-        let version = self.known.version.display();
-        tracing::info!("{version}: TensorFlow's session, which no run needs, is let go until one does");
-    }
-
     fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-impl<M: Model> Model for Resting<M> {
+impl<M: Model + 'static> Model for Resting<M> {
     fn signatures(&self) -> &BTreeMap<String, Signature> {
-        &self.known.meta.signatures
+        &self.0.known.meta.signatures
     }
 
     fn signature_def_map(&self) -> Option<Bytes> {
-        Some(self.known.meta.signature_def_map.clone())
+        Some(self.0.known.meta.signature_def_map.clone())
     }
 
     fn endpoint(&self, tensor: &str) -> Option<Endpoint> {
-        let found = self.known.endpoints.binary_search_by(|name| name.as_str().cmp(tensor)).ok()?;
+        let found = self.0.known.endpoints.binary_search_by(|name| name.as_str().cmp(tensor)).ok()?;
         u32::try_from(found).ok().map(Endpoint)
     }
 
     fn changes_nothing(&self, signature: &str) -> bool {
-        self.known.meta.changes_nothing(signature)
+        self.0.known.meta.changes_nothing(signature)
     }
 
     fn termination(&self, signature: &str) -> Termination {
-        self.known.meta.termination(signature)
+        self.0.known.meta.termination(signature)
     }
 
     fn content(&self, signature: &str, input: &str) -> Option<&Content> {
-        self.known.meta.contents.get(signature)?.get(input)
+        self.0.known.meta.contents.get(signature)?.get(input)
     }
 
     fn run(
@@ -201,9 +280,7 @@ impl<M: Model> Model for Resting<M> {
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
         let begun = Instant::now();
-        let session = self.session()?;
-        let late =
-            || Error::new(Kind::DeadlineExceeded, "The deadline passed while the model was loaded again");
+        let session = self.session_within(options.timeout)?;
         let left = |timeout: Duration| timeout.checked_sub(begun.elapsed()).ok_or_else(late);
         let timeout = options.timeout.map(left).transpose()?;
         session.run(feeds, fetches, RunOptions { timeout, ..options })
@@ -216,8 +293,8 @@ impl<M: Model> Model for Resting<M> {
         options: RunOptions,
     ) -> Option<Result<Vec<Tensor>>> {
         // Taken once: it may be let go meanwhile, and a load takes seconds.
-        let session = self.session.load_full()?;
-        self.used.store(self.now(), Relaxed);
+        let session = self.0.session.load_full()?;
+        self.0.used.store(self.0.now(), Relaxed);
         session.run_at_once(feeds, fetches, options)
     }
 }

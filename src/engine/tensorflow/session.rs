@@ -5,7 +5,7 @@
 use super::by_name::ByName;
 use super::denormals::Flushed;
 use super::ffi::{Api, TfBuffer, TfGraph, TfOutput, TfSession, TfSessionOptions, TfTensor};
-use super::frozen::FrozenSession;
+use super::frozen::{First, FrozenSession};
 use super::pools::{self, Lease};
 use super::saved_model::{self, Meta};
 use super::tensors::Owned;
@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_int;
 use std::path::Path;
 use std::sync::{Arc, Once};
+use std::time::Instant;
 
 /// A value for each tensor of a run; up to four need no allocation.
 pub(super) type Few<T> = SmallVec<[T; 4]>;
@@ -157,12 +158,26 @@ impl Session {
         Ok(())
     }
 
-    /// Calls TensorFlow; both lists are sorted by endpoint.
+    /// Returns the turn of the first run of a frozen graph, if it is that, and the options of the run after the wait for
+    /// it.
+    pub(super) fn first(&self, options: RunOptions) -> Result<(Option<First<'_>>, RunOptions)> {
+        let Opened::OnFrozen(session) = &self.opened else { return Ok((None, options)) };
+        if session.has_run() {
+            return Ok((None, options));
+        }
+        let begun = Instant::now();
+        let first = session.first(options.timeout)?;
+        let timeout = options.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+        Ok((first, RunOptions { timeout, ..options }))
+    }
+
+    /// Calls TensorFlow; both lists are sorted by endpoint. `first`: what [`Self::first`] returned.
     fn call(
         &self,
         feeds: &[(Endpoint, Owned)],
         fetches: &[Endpoint],
         options: *const TfBuffer,
+        first: Option<First<'_>>,
     ) -> Result<Few<Owned>> {
         let values: Few<*mut TfTensor> = feeds.iter().map(|(_, tensor)| tensor.as_ptr()).collect();
         let _flushed = Flushed::set();
@@ -175,7 +190,7 @@ impl Session {
             }
             Opened::OnFrozen(session) => {
                 let inputs: Few<Endpoint> = feeds.iter().map(|(endpoint, _)| *endpoint).collect();
-                session.run((&inputs, &values), fetches, options)
+                session.run((&inputs, &values), fetches, options, first)
             }
         }
     }
@@ -257,16 +272,17 @@ impl Model for Session {
         sorted_fetches.sort_unstable();
         sorted_fetches.dedup();
         self.refuse_repeats(&sorted_feeds, &sorted_fetches)?;
+        let (first, options) = self.first(options)?;
         let lease = (options.threads == Threads::One && self.has_single).then(Lease::take).flatten();
         let pool = lease.as_ref().map_or(pools::SHARED, Lease::index);
         let results = match (options.threads, options.timeout) {
-            (Threads::Caller, _) => self.call(&sorted_feeds, &sorted_fetches, self.in_caller),
-            (Threads::Pool, None) => self.call(&sorted_feeds, &sorted_fetches, self.on_pool),
+            (Threads::Caller, _) => self.call(&sorted_feeds, &sorted_fetches, self.in_caller, first),
+            (Threads::Pool, None) => self.call(&sorted_feeds, &sorted_fetches, self.on_pool, first),
             (Threads::One | Threads::Pool, timeout) => {
                 let milliseconds =
                     timeout.map(|timeout| i64::try_from(timeout.as_millis().max(1)).unwrap_or(i64::MAX));
                 let bounded = Buffer(self.api, buffer(self.api, pool, milliseconds));
-                self.call(&sorted_feeds, &sorted_fetches, bounded.1)
+                self.call(&sorted_feeds, &sorted_fetches, bounded.1, first)
             }
         }?;
         drop(lease);

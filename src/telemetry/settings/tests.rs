@@ -125,6 +125,32 @@ fn the_values_of_one_signal_come_before_those_of_all() {
 }
 
 #[test]
+fn what_does_not_go_together_is_told_of() {
+    let on = "OTEL_TRACES_EXPORTER=otlp";
+    let files = tempfile::tempdir().unwrap();
+    let file = files.path().join("pem");
+    std::fs::write(&file, "").unwrap();
+    let named = |name: &str| format!("OTEL_EXPORTER_OTLP_{name}={}", file.display());
+    let (certificate, key) = (named("CLIENT_CERTIFICATE"), named("CLIENT_KEY"));
+    for (variables, expected) in [
+        (&[on, &certificate, &key][..], (true, 0)),
+        (&[on, &certificate], (false, 1)),
+        (&[on, &key], (false, 1)),
+        (&[on], (false, 0)),
+    ] {
+        let (settings, warnings) = read(variables);
+        assert_eq!(
+            (settings.unwrap().traces.unwrap().to.identity.is_some(), warnings),
+            expected,
+            "{variables:?}"
+        );
+    }
+    // A short queue alone makes short messages.
+    let (settings, warnings) = read(&[on, "OTEL_BSP_MAX_QUEUE_SIZE=100"]);
+    assert_eq!((settings.unwrap().traces.unwrap().most_at_once, warnings), (100, 0));
+}
+
+#[test]
 fn samplers_have_their_share() {
     let sampling = |sampler: &str, share: &str| {
         let (sampler, share) =

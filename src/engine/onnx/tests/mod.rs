@@ -141,6 +141,32 @@ fn a_file_is_served_by_itself() {
 }
 
 #[test]
+fn weights_that_are_cut_while_it_runs_change_nothing() {
+    const COUNT: u16 = u16::MAX;
+    let Some(onnx) = onnx() else { return };
+    let any = Some(&[Dim::Any][..]);
+    let weights = |name, location| model::external(name, FLOAT, &[1 << 16], location);
+    let constant = node("Constant", &[], &["c"])
+        .bytes(5, model::Message::default().bytes(1, "value").bytes(5, weights("", "c.bin")).number(20, 4));
+    let nodes = [constant, node("Add", &["x", "w"], &["s"]), node("Mul", &["s", "c"], &["y"])];
+    let bytes = graph(&nodes, &[weights("w", "w.bin")], &[value("x", FLOAT, any)], &[value("y", FLOAT, any)]);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("model.onnx"), model::model(&bytes)).unwrap();
+    let content: Vec<f32> = (0..=COUNT).map(f32::from).collect();
+    for file in ["w.bin", "c.bin"] {
+        std::fs::write(folder.path().join(file), bytemuck::cast_slice::<f32, u8>(&content)).unwrap();
+    }
+    let model = onnx.load(folder.path(), &LoadOptions::default()).unwrap();
+    // In place, as a copy over it does.
+    for file in ["w.bin", "c.bin"] {
+        std::fs::write(folder.path().join(file), "").unwrap();
+    }
+    let found = as_floats(&x_to_y(&*model, floats(&[1], &[1.0])).unwrap());
+    let expected: Vec<f32> = content.iter().map(|weight| (weight + 1.0) * weight).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn weights_beside_the_model_are_found_and_missed() {
     let Some(onnx) = onnx() else { return };
     let with_weights = |location| {

@@ -127,3 +127,39 @@ fn a_large_model_changes_its_form_no_sooner_than_after_a_while() {
     }
     assert!(!model.forms.has(Spread::AllCores));
 }
+
+/// Runs that add a vector of so many floats to one of so many integers.
+fn sizes(model: &Loaded, a: usize, b: usize) -> Result<Vec<f32>> {
+    let length = |count: usize| i64::try_from(count).unwrap();
+    let feeds = [("a", floats(&[length(a)], &vec![1.5; a])), ("b", ints(&[length(b)], &vec![2; b]))];
+    Ok(values::<f32>(&run(model, &feeds, &["sum"])?[0]))
+}
+
+#[test]
+fn a_run_that_fails_changes_no_later_answer() {
+    let Some(model) = pair() else { return };
+    for (a, b) in [(0, 3), (3, 2), (0, 2), (2, 5)] {
+        assert_eq!(sizes(&model, 2, 2).unwrap(), [3.5; 2]);
+        assert_eq!(sizes(&model, a, b).unwrap_err().kind, Kind::InvalidArgument);
+        let feeds = [("a", floats(&[2], &[1.5; 2])), ("b", ints(&[2], &[2; 2]))]
+            .map(|(alias, tensor)| (feed(&model, alias), tensor));
+        let at_once = model.run_at_once(&feeds, &[fetch(&model, "sum")], CALLER);
+        assert!(at_once.is_none(), "a form has to be made first");
+        assert_eq!(sizes(&model, 2, 2).unwrap(), [3.5; 2], "after {a} and {b}");
+    }
+}
+
+#[test]
+fn runs_that_fail_at_once_change_no_answer() {
+    let Some(model) = pair() else { return };
+    std::thread::scope(|scope| {
+        let failing = scope.spawn(|| (0..10).all(|at| sizes(&model, 0, 3 + at).is_err()));
+        for _ in 0..40 {
+            match sizes(&model, 2, 2) {
+                Ok(sum) => assert_eq!(sum, [3.5; 2]),
+                Err(why) => assert_eq!(why.kind, Kind::Unavailable),
+            }
+        }
+        assert!(failing.join().unwrap());
+    });
+}

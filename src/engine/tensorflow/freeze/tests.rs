@@ -231,6 +231,26 @@ fn any_outputs_may_be_fetched_in_any_order() {
 }
 
 #[test]
+fn a_run_waits_for_the_first_one_no_longer_than_it_may() {
+    let Some((tensorflow, session)) = load(PAIR) else { return };
+    let inputs = &session.signatures()["serving_default"].inputs;
+    let frozen = session.freeze("serving_default", &feeds(&session, inputs, &pair())).unwrap();
+    let model = tensorflow.frozen_session(&frozen, &Options::default()).unwrap();
+    let signature = &model.signatures()["serving_default"];
+    let fetches: Vec<Endpoint> =
+        signature.outputs.iter().map(|spec| model.endpoint(&spec.tensor).unwrap()).collect();
+    let feeds = feeds(&model, &signature.inputs, &pair());
+    let options = RunOptions { threads: Threads::Pool, timeout: Some(Duration::from_millis(1)) };
+    let (first, _) = model.first(options).unwrap();
+    assert!(first.is_some());
+    assert_eq!(model.run(&feeds, &fetches, options).unwrap_err().kind, Kind::DeadlineExceeded);
+    drop(first);
+    let options = RunOptions { timeout: None, ..options };
+    assert!(model.run(&feeds, &fetches, options).is_ok());
+    assert!(model.first(options).unwrap().0.is_none());
+}
+
+#[test]
 fn first_runs_may_come_at_once() {
     let Some(model) = frozen_pair() else { return };
     std::thread::scope(|scope| {

@@ -143,7 +143,7 @@ fn a_run_for_files_that_have_gone_says_so() {
     let path = folder.path().display().to_string();
     drop(folder);
     let why = sum(&resting).unwrap_err();
-    assert!(resting.is_told.load(Relaxed));
+    assert!(resting.0.is_told.load(Relaxed));
     assert_eq!(why.kind, Kind::Unavailable);
     assert!(why.message.contains(&path) && why.message.contains("gone or changed"), "{why}");
     assert_eq!(loads.load(Relaxed), 0);
@@ -159,4 +159,46 @@ fn a_thread_that_serves_others_loads_nothing() {
     resting.let_go_after(IDLE);
     assert!(resting.run_at_once(&feeds, &fetches, OPTIONS).is_none());
     assert_eq!((loads.load(Relaxed), resting.has_session()), (0, false));
+}
+
+#[test]
+fn a_run_waits_no_longer_than_it_may_and_the_load_goes_on() {
+    let (folder, _, _) = version();
+    let known = Known {
+        version: folder.path().to_owned(),
+        meta: Arc::default(),
+        endpoints: ["a", "b", "difference", "sum"].map(str::to_owned).into(),
+        files: files::list(folder.path()).ok(),
+    };
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let load = move || {
+        // Until the test has had its answer.
+        let _gone = held.lock().unwrap().recv();
+        Ok(Adder(fake::model(|| {})))
+    };
+    let resting = Resting::new(known, IDLE, Adder(fake::model(|| {})), load);
+    resting.let_go_after(IDLE);
+    for _ in 0..2 {
+        let options = RunOptions { timeout: Some(Duration::from_millis(1)), ..OPTIONS };
+        let late = resting.run(&[], &[], options).unwrap_err();
+        assert_eq!(late.kind, Kind::DeadlineExceeded);
+    }
+    let_go.send(()).unwrap();
+    // A second load would wait for ever, or fail.
+    assert!(sum(&resting).is_ok() && resting.has_session());
+}
+
+#[test]
+fn a_load_that_panics_fails_and_the_next_one_is_tried() {
+    let (_folder, mut resting, _) = version();
+    let panics = AtomicBool::new(true);
+    let load = move || {
+        assert!(!panics.swap(false, Relaxed), "on purpose");
+        Ok(Adder(fake::model(|| {})))
+    };
+    Arc::get_mut(&mut resting.0).unwrap().load = Box::new(load);
+    resting.let_go_after(IDLE);
+    assert_eq!(sum(&resting).unwrap_err().kind, Kind::Internal);
+    assert!(sum(&resting).is_ok());
 }
