@@ -24,6 +24,11 @@ const MOST_REFUSED: u64 = 3;
 const MANY_DECLINED: u64 = 64;
 const SHARE: u64 = 4;
 
+/// Returns whether a signature is one of TensorFlow's own, with a node for its output, which no request can fetch.
+fn is_tensorflows(signature: &str) -> bool {
+    matches!(signature, "__saved_model_init_op" | "__saved_model_train_op")
+}
+
 /// The model as TensorFlow loaded it, and the ways of its signatures.
 pub(super) struct Accelerated {
     shared: Arc<Shared>,
@@ -100,14 +105,13 @@ impl Shared {
 
     /// Returns a signature whose runs may change the model: then no value of it is constant.
     pub(super) fn changing(&self) -> Option<&str> {
-        // TensorFlow's own are those that it runs itself, once, when it loads the model.
-        let names = self.reference.signatures().keys().filter(|name| !name.starts_with("__saved_model"));
+        let names = self.reference.signatures().keys().filter(|name| !is_tensorflows(name));
         names.map(String::as_str).find(|name| !self.reference.changes_nothing(name))
     }
 
     /// Returns whether every signature of clients has a route.
     pub(super) fn has_all_routes(&self) -> bool {
-        let mut names = self.reference.signatures().keys().filter(|name| !name.starts_with("__saved_model"));
+        let mut names = self.reference.signatures().keys().filter(|name| !is_tensorflows(name));
         names.all(|name| self.routes.iter().any(|route| route.signature == *name))
     }
 

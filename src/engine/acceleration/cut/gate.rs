@@ -74,6 +74,12 @@ impl Gate {
         self.why_not[node].is_none()
     }
 
+    /// Leaves `node` to TensorFlow, and says why.
+    pub(super) fn refuse(&mut self, graph: &Graph<'_>, node: usize, why: String) {
+        self.classes[node] = outside(&graph.nodes[node], 0);
+        self.why_not[node] = Some(why);
+    }
+
     /// Returns the class of what `node` gives if OpenVINO runs it, or why it must not.
     fn judge(&self, graph: &Graph<'_>, node: &Node<'_>) -> Result<Class, String> {
         if node.feed.is_some() {
@@ -274,6 +280,9 @@ fn attributes_fit(graph: &Graph<'_>, node: &Node<'_>) -> Result<(), &'static str
         op if op != "Conv2D" && attributes::text(def, "padding") == Some(b"EXPLICIT") => {
             Err("explicit padding")
         }
+        "MaxPool3D" | "AvgPool3D" | "Conv3D" if steps_over(graph, node) => {
+            Err("steps longer than the window")
+        }
         "OneHot" if attributes::dtype(def, "TI", 0) == Some(DType::UInt8) => Err("indices of uint8"),
         "Einsum" if !attributes::text(def, "equation").is_some_and(is_product) => Err("another sum"),
         "GatherV2" if attributes::int(def, "batch_dims").unwrap_or(0) != 0 => Err("batch_dims"),
@@ -322,6 +331,19 @@ fn is_product(equation: &[u8]) -> bool {
         labels.len() == count
     };
     operands.clone().count() == 2 && operands.all(plain)
+}
+
+/// Returns whether a window of three dimensions, with padding, goes on by more than its own size: where that leaves a rest,
+/// both engines begin at another place.
+fn steps_over(graph: &Graph<'_>, node: &Node<'_>) -> bool {
+    let weights = || node.data.get(1).and_then(|port| attributes::constant_shape(graph.nodes[port.node].def));
+    let window = match node.def.op.as_str() {
+        "Conv3D" => weights().unwrap_or_default(),
+        _ => attributes::ints(node.def, "ksize").get(1..).unwrap_or_default().to_vec(),
+    };
+    let strides = attributes::ints(node.def, "strides").get(1..4).unwrap_or_default();
+    let step = |(place, stride): (usize, &i64)| *stride > window.get(place).copied().unwrap_or(1);
+    attributes::text(node.def, "padding") == Some(b"SAME") && strides.iter().enumerate().any(step)
 }
 
 /// Returns whether a window is one of space alone: neither of examples nor of channels.

@@ -6,6 +6,7 @@
 //! work in the part is chosen.
 
 mod attributes;
+mod empties;
 mod gate;
 mod graph;
 mod numbers;
@@ -49,7 +50,8 @@ pub(super) enum Place {
 /// `operations.rs`.
 pub(in crate::engine::acceleration) fn plan(frozen: &FrozenGraph) -> Result<Parts, Refusal> {
     let graph = Graph::new(frozen)?;
-    let gate = Gate::new(&graph)?;
+    let mut gate = Gate::new(&graph)?;
+    empties::refuse(&graph, &mut gate);
     let work: Vec<u64> = works(&graph);
     let total: u64 = work.iter().sum();
     let mut choices: Vec<(u64, Vec<Place>)> = busiest(&stages(&graph, &gate), &gate, &work)

@@ -16,7 +16,7 @@
 //! without elements, and above all for shapes that TensorFlow refuses: these may be answered, or end the process. So a
 //! part may only run with shapes with which TensorFlow has run it, and with finite values. That suffices, because whether
 //! TensorFlow refuses a run of such a part depends on nothing but the shapes of its inputs: no operation here looks at
-//! values to decide about a shape, an index or an error.
+//! values to decide about a shape, an index or an error. Tensors that become empty only within a part: see `empties.rs`.
 
 /// What an operation takes: a letter for each input, see below; `*` repeats the letter before it.
 /// What it gives: the letter of its outputs.
@@ -134,6 +134,11 @@ pub(super) fn all() -> impl Iterator<Item = &'static str> {
 /// Returns whether `op` is worth moving.
 pub(super) fn is_heavy(op: &str) -> bool {
     HEAVY.contains(&op)
+}
+
+/// Returns whether `op` goes over a tensor with a window of weights.
+pub(super) fn is_convolution(op: &str) -> bool {
+    matches!(op, "Conv2D" | "DepthwiseConv2dNative" | "Conv3D")
 }
 
 /// Returns whether `op` sums, multiplies or counts sizes, which may exceed int32.

@@ -407,3 +407,91 @@ fn broken_graphs_are_refused() {
     graph.inputs[0].tensor = "y:0".to_owned();
     assert_eq!(refused(&graph), "the input y:0 is no placeholder");
 }
+
+/// The means of `x[:, begin:end]`, which is [-1, columns, 8], in a product. A bit of a mask leaves out a bound.
+fn sliced(columns: i64, begin: [i32; 2], end: [i32; 2], masks: [i64; 2]) -> FrozenGraph {
+    let mut graph = Builder::default();
+    graph.input("x", DType::Float, &[-1, columns, 8]);
+    graph.integers("begin", &begin).integers("end", &end).integers("strides", &[1, 1]).integers("axis", &[1]);
+    let index = [("T", DType::Float), ("Index", DType::Int32)];
+    graph.node("part", "StridedSlice", &["x", "begin", "end", "strides"], &index);
+    graph.with("begin_mask", Value::I(masks[0])).with("end_mask", Value::I(masks[1]));
+    graph.node("mean", "Mean", &["part", "axis"], &[("T", DType::Float), ("Tidx", DType::Int32)]);
+    graph.dense("y", "mean", 8).frozen(&["y"])
+}
+
+#[test]
+fn a_slice_that_may_be_empty_stays() {
+    for (begin, end, masks, is_moved) in [
+        (3, 0, [1, 3], false),
+        (0, -1, [3, 1], false),
+        (1, 3, [1, 1], false),
+        (0, 5, [3, 1], true),
+        (-5, 0, [1, 3], true),
+        (0, 0, [3, 3], true),
+    ] {
+        let of = |columns| moves(&cut(&sliced(columns, [0, begin], [0, end], masks)), "StridedSlice");
+        assert_eq!((of(-1), of(6)), (is_moved, true), "{begin} {end} {masks:?}");
+    }
+    let rows = sliced(6, [1, 0], [0, 0], [2, 3]);
+    assert!(!moves(&cut(&rows), "StridedSlice"));
+}
+
+/// Adds `x`, pictures of this size, and the means of what `op` makes of them, in a product.
+fn windowed(op: &str, side: i64, window: i64, padding: &'static str) -> Option<Parts> {
+    let mut graph = Builder::default();
+    graph.input("x", DType::Float, &[-1, side, side, 8]).integers("axes", &[1, 2]);
+    let list = |i: &[i64]| Value::List(ListValue { i: i.to_vec(), ..ListValue::default() });
+    if op == "Conv2D" {
+        graph.weights("w", &[window, window, 8, 8]).floats("part", op, &["x", "w"]);
+        graph.with("dilations", list(&[1; 4])).with("explicit_paddings", list(&[]));
+    } else {
+        graph.floats("part", op, &["x"]).with("ksize", list(&[1, window, window, 1]));
+    }
+    graph.with("strides", list(&[1; 4])).with("padding", text(padding)).with("data_format", text("NHWC"));
+    graph.node("mean", "Mean", &["part", "axes"], &[("T", DType::Float), ("Tidx", DType::Int32)]);
+    let graph = graph.dense("y", "mean", 8).frozen(&["y"]);
+    plan(&graph).ok().filter(|parts| moves(parts, op))
+}
+
+#[test]
+fn a_window_that_may_find_nothing_stays() {
+    for op in ["Conv2D", "MaxPool", "AvgPool"] {
+        assert!(windowed(op, -1, 3, "VALID").is_none(), "{op}");
+        for (side, window, padding) in [(-1, 3, "SAME"), (-1, 1, "VALID"), (9, 3, "VALID")] {
+            assert!(windowed(op, side, window, padding).is_some(), "{op} {side} {window} {padding}");
+        }
+    }
+}
+
+#[test]
+fn a_transposed_window_of_a_point_stays_where_sizes_are_open() {
+    let is_moved = |side: i64, window: i64| {
+        let mut graph = Builder::default();
+        let list = |i: &[i64]| Value::List(ListValue { i: i.to_vec(), ..ListValue::default() });
+        graph.input("x", DType::Float, &[-1, side, side, 8]).integers("size", &[1, 9, 9, 8]);
+        graph.weights("w", &[window, window, 8, 8]).floats("y", "Conv2DBackpropInput", &["size", "w", "x"]);
+        graph.with("strides", list(&[1; 4])).with("dilations", list(&[1; 4])).with("padding", text("SAME"));
+        graph.with("explicit_paddings", list(&[])).with("data_format", text("NHWC"));
+        plan(&graph.frozen(&["y"])).is_ok_and(|parts| moves(&parts, "Conv2DBackpropInput"))
+    };
+    assert!(is_moved(-1, 3) && is_moved(9, 1) && is_moved(9, 3));
+    assert!(!is_moved(-1, 1));
+}
+
+#[test]
+fn steps_over_a_deep_window_stay() {
+    let is_moved = |step: i64, padding: &'static str| {
+        let mut graph = Builder::default();
+        let list = |i: &[i64]| Value::List(ListValue { i: i.to_vec(), ..ListValue::default() });
+        graph.input("x", DType::Float, &[-1, 6, 6, 6, 8]).weights("w", &[2, 2, 2, 8, 8]);
+        graph.floats("y", "Conv3D", &["x", "w"]).with("strides", list(&[1, 1, step, 1, 1]));
+        graph
+            .with("dilations", list(&[1; 5]))
+            .with("padding", text(padding))
+            .with("data_format", text("NDHWC"));
+        plan(&graph.frozen(&["y"])).is_ok()
+    };
+    assert!(is_moved(2, "SAME") && is_moved(3, "VALID"));
+    assert!(!is_moved(3, "SAME"));
+}
