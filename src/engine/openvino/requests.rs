@@ -9,6 +9,7 @@ use super::ffi::{Api, OvInferRequest};
 use super::handle::Handle;
 use super::model::Compiled;
 use crate::error::{Error, Kind, Result};
+use crate::host::memory::MappedWeights;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,6 +82,8 @@ pub(super) struct Lease {
     /// `None` once it is given back.
     request: Option<Handle<OvInferRequest>>,
     has_failed: AtomicBool,
+    /// Held in the first run of a request, in which OpenVINO may pack weights again.
+    _mapped: Option<MappedWeights>,
 }
 
 impl Lease {
@@ -101,21 +104,27 @@ impl Lease {
         let found = free.requests.pop();
         free.is_made = true;
         drop(free);
+        let mapped = found.is_none().then(MappedWeights::begin);
         let request = match found {
             Some(request) => request,
             None => compiled.new_request().inspect_err(|_| requests.not_made())?,
         };
-        Ok(Lease::of(compiled, request))
+        Ok(Lease::of(compiled, request, mapped))
     }
 
     /// Returns a request that is free, if there is one.
     pub(super) fn take_at_once(compiled: &Arc<Compiled>) -> Option<Lease> {
         let request = compiled.requests.free().requests.pop()?;
-        Some(Lease::of(compiled, request))
+        Some(Lease::of(compiled, request, None))
     }
 
-    fn of(compiled: &Arc<Compiled>, request: Handle<OvInferRequest>) -> Lease {
-        Lease { compiled: compiled.clone(), request: Some(request), has_failed: AtomicBool::new(false) }
+    fn of(
+        compiled: &Arc<Compiled>,
+        request: Handle<OvInferRequest>,
+        _mapped: Option<MappedWeights>,
+    ) -> Lease {
+        let has_failed = AtomicBool::new(false);
+        Lease { compiled: compiled.clone(), request: Some(request), has_failed, _mapped }
     }
 
     pub(super) fn compiled(&self) -> &Arc<Compiled> {
