@@ -1,5 +1,8 @@
 """Prints, for a shell, the variables by which the core's tests find the engines that are installed.
 
+Some tests ask for answers of equal bits, which TensorFlow gives without oneDNN alone: on processors with
+AVX512_VNNI it would use that by itself.
+
 eval "$(python scripts/engine_libraries.py)"
 """
 
@@ -22,3 +25,4 @@ if __name__ == "__main__":
     found = libraries.find_all(os.environ.get(tensorflow_library.ENVIRONMENT, ""), os.environ).found
     for engine, path in sorted(found.items()):
         print(f"export {VARIABLES[engine]}={shlex.quote(path)}")
+    print('export TF_ENABLE_ONEDNN_OPTS="${TF_ENABLE_ONEDNN_OPTS:-0}"')

@@ -19,9 +19,11 @@ pub mod frozen;
 pub mod litert;
 pub mod onnx;
 pub mod openvino;
+mod shapes;
 pub mod signature;
 mod starter;
 pub mod tensorflow;
+mod waiting;
 
 use crate::error::Result;
 use crate::tensor::Tensor;

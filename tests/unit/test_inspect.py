@@ -162,6 +162,13 @@ def test_what_is_no_model(
     assert "\nhint: " in err
 
 
+def test_a_file_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("no model")
+    assert main(["inspect", str(tmp_path / "notes.txt")]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("servable: NOT_FOUND: ") and "notes.txt is a file; a SavedModel is a folder" in err
+
+
 def test_a_folder_of_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(MODELS)]) == 1
     assert "kind      a folder of models" in capsys.readouterr().out

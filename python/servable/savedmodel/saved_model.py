@@ -90,14 +90,15 @@ def _parse(path: str) -> tuple[str, Any]:
             message.ParseFromString(content)
         else:
             text_format.Parse(content, message, descriptor_pool=pool())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise StatusError(
             "NOT_FOUND",
             "Specified file path does not appear to contain a SavedModel bundle "
             f"(should have a file called `saved_model.pb`)\nSpecified file path: {path}",
         ) from None
     except OSError as error:
-        raise StatusError("PERMISSION_DENIED", f"{file}; {error.strerror}") from None
+        code = "PERMISSION_DENIED" if isinstance(error, PermissionError) else "FAILED_PRECONDITION"
+        raise StatusError(code, f"{file}; {error.strerror}") from None
     except (DecodeError, text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise StatusError("DATA_LOSS", f"Can't parse {file} as a SavedModel: {error}") from None
     if not message.meta_graphs:

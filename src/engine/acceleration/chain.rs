@@ -1,21 +1,21 @@
 //! One or more models that together compute a signature: each takes what the request and those before it provide.
 //!
 //! Another engine may answer what TensorFlow refuses, or end the process, and differs from it where there are no numbers,
-//! or numbers that are not finite. So it gets only finite numbers, in tensors that are not empty and have shapes with
-//! which TensorFlow has run the same part of the model; and what it answers has to be finite. Nor does it get numbers so
+//! or numbers that are not finite. So it gets only finite numbers, in tensors that are not empty and have shapes for
+//! which its answer was compared with TensorFlow's; and what it answers has to be finite. Nor does it get numbers so
 //! large that sums and products of them become infinite: by another order of these, one engine may have a number where the
 //! other has none.
 
 use super::cut::Parts;
 use crate::engine::choice::EngineKind;
 use crate::engine::frozen::FrozenGraph;
+use crate::engine::shapes::{KnownShapes, Shapes, shapes_of};
 use crate::engine::signature::TensorSpec;
 use crate::engine::{Endpoint, Model, RunOptions};
 use crate::error::{Error, Kind, Result};
 use crate::tensor::{DType, Tensor};
 use smallvec::SmallVec;
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{PoisonError, RwLock};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A value's place in the table of a run.
@@ -71,14 +71,13 @@ impl Chain {
         Ok(Chain { inputs, outputs, steps, slots: slots.len() })
     }
 
-    /// Runs the models that `fetches` need; feeds and fetches are endpoints of the reference. `answered`: the reference
-    /// has answered these feeds, so their shapes are known from now on.
+    /// Runs the models that `fetches` need; feeds and fetches are endpoints of the reference.
     pub(super) fn run(
         &self,
         feeds: &[(Endpoint, Tensor)],
         fetches: &[Endpoint],
         options: RunOptions,
-        answered: bool,
+        new_shapes: NewShapes,
     ) -> Result<Vec<Tensor>, Declined> {
         let begun = Instant::now();
         let mut values: SmallVec<[Option<Tensor>; 8]> = SmallVec::from_elem(None, self.slots);
@@ -102,7 +101,7 @@ impl Chain {
                 break;
             }
             let timeout = options.timeout.map(|timeout| time_left(timeout, begun.elapsed())).transpose()?;
-            step.run(&mut values, RunOptions { timeout, ..options }, answered)?;
+            step.run(&mut values, RunOptions { timeout, ..options }, new_shapes)?;
         }
         wanted.iter().map(|slot| values[*slot].clone().ok_or_else(|| missing().into())).collect()
     }
@@ -112,19 +111,41 @@ impl Chain {
         self.steps.iter().try_for_each(|step| step.model.share_cores(shared))
     }
 
-    /// Takes `shapes`, which a run was declined for, for known: the reference has answered it.
-    pub(super) fn learn(&self, shapes: Shapes) {
-        if let Some(known) = self.steps.iter().find_map(|step| step.known.as_ref()) {
-            known.learn(shapes);
+    /// Keeps whether the other engine's answer to a run of `shapes`, which was declined for these, is that of the reference.
+    pub(super) fn learn(&self, shapes: Shapes, are_alike: bool) {
+        if let Some(known) = self.known() {
+            known.learn(shapes, are_alike);
         }
     }
+
+    /// Returns whether further shapes can be learned.
+    pub(super) fn learns(&self) -> bool {
+        self.known().is_some_and(|known| !known.is_full())
+    }
+
+    fn known(&self) -> Option<&KnownShapes> {
+        self.steps.iter().find_map(|step| step.known.as_ref())
+    }
+}
+
+/// What is done with shapes that the other engine has not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NewShapes {
+    /// The run is declined.
+    Declined,
+    /// They are run, and stay new.
+    Tried,
+    /// They are run, and are known from now on: the caller compares the answer, and drops the chain if it is wrong.
+    Learned,
 }
 
 /// Why a chain did not do a run.
 #[derive(Debug)]
 pub(super) enum Declined {
-    /// The other engine would get shapes that TensorFlow is not known to run.
+    /// The other engine would get shapes that it has not run yet.
     Shapes(Shapes),
+    /// It would get shapes for which its answer was not TensorFlow's.
+    Unlike,
     /// It would get, or has made, numbers that are not finite, or would get too large ones; or there are none.
     Numbers,
     /// A model failed.
@@ -137,52 +158,22 @@ impl From<Error> for Declined {
     }
 }
 
-/// The shapes of all inputs of a step, each led by its number of dimensions.
-pub(super) type Shapes = SmallVec<[i64; 8]>;
-
-/// Shapes that TensorFlow has run.
-#[derive(Default)]
-struct KnownShapes(RwLock<HashSet<Shapes>>);
-
-/// Most shapes that are remembered: those of further ones stay with TensorFlow.
-const MOST_SHAPES: usize = 4096;
-
-impl KnownShapes {
-    fn learn(&self, shapes: Shapes) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < MOST_SHAPES {
-            known.insert(shapes);
+/// Declines feeds that the other engine may not get; `known`: the shapes of which it was tried, and whether its answer was
+/// TensorFlow's.
+fn check(known: &KnownShapes, feeds: &[(Endpoint, Tensor)], new_shapes: NewShapes) -> Result<(), Declined> {
+    if !feeds.iter().all(|(_, tensor)| is_moderate(tensor)) {
+        return Err(Declined::Numbers);
+    }
+    let shapes = shapes_of(feeds.iter().map(|(_, tensor)| tensor));
+    match (known.get(&shapes), new_shapes) {
+        (Some(true), _) | (None, NewShapes::Tried) => Ok(()),
+        (Some(false), _) => Err(Declined::Unlike),
+        (None, NewShapes::Declined) => Err(Declined::Shapes(shapes)),
+        (None, NewShapes::Learned) => {
+            known.learn(shapes, true);
+            Ok(())
         }
     }
-
-    /// Declines feeds that the other engine may not get.
-    fn check(&self, feeds: &[(Endpoint, Tensor)], answered: bool) -> Result<(), Declined> {
-        if !feeds.iter().all(|(_, tensor)| is_moderate(tensor)) {
-            return Err(Declined::Numbers);
-        }
-        let shapes = shapes_of(feeds);
-        if self.has(&shapes) {
-            return Ok(());
-        }
-        if !answered {
-            return Err(Declined::Shapes(shapes));
-        }
-        self.learn(shapes);
-        Ok(())
-    }
-
-    fn has(&self, shapes: &Shapes) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(shapes)
-    }
-}
-
-fn shapes_of(feeds: &[(Endpoint, Tensor)]) -> Shapes {
-    let mut shapes = Shapes::new();
-    for (_, tensor) in feeds {
-        shapes.push(i64::try_from(tensor.shape().len()).unwrap_or(i64::MAX));
-        shapes.extend_from_slice(tensor.shape());
-    }
-    shapes
 }
 
 /// Another engine gets only numbers below this, 2⁴⁸: a sum of 2³⁰ squares of such numbers stays finite.
@@ -232,7 +223,7 @@ impl Step {
         &self,
         values: &mut [Option<Tensor>],
         options: RunOptions,
-        answered: bool,
+        new_shapes: NewShapes,
     ) -> Result<(), Declined> {
         let feeds = self
             .feeds
@@ -240,7 +231,7 @@ impl Step {
             .map(|(slot, endpoint)| Ok((*endpoint, values[*slot].clone().ok_or_else(missing)?)))
             .collect::<Result<SmallVec<[_; 4]>>>()?;
         if let Some(known) = &self.known {
-            known.check(&feeds, answered)?;
+            check(known, &feeds, new_shapes)?;
         }
         let fetches: SmallVec<[Endpoint; 4]> = self.fetches.iter().map(|(endpoint, _)| *endpoint).collect();
         let outputs = self.model.run(&feeds, &fetches, options)?;

@@ -15,6 +15,7 @@ pub mod compare;
 mod cut;
 mod decisions;
 mod model;
+mod new_shapes;
 mod others;
 mod prepare;
 mod prepared;

@@ -1,21 +1,24 @@
 //! A model whose signatures may move to another engine, one by one, between two runs.
 
-use super::chain::{Chain, Declined, Ends, time_left};
+use super::chain::{Chain, Declined, Ends, NewShapes, time_left};
 use super::decisions::{Decision, Decisions};
+use super::new_shapes::Answered;
 use super::others::Others;
 use super::report::{Progress, Report};
 use super::samples::Samples;
 use crate::engine::content::Content;
 use crate::engine::signature::Signature;
-use crate::engine::{Endpoint, Model, Preparation, RunOptions, Termination};
-use crate::error::{Error, Kind, Result};
+use crate::engine::{Endpoint, Model, Preparation, RunOptions, Termination, Threads};
+use crate::error::{Kind, Result};
 use crate::tensor::Tensor;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+#[cfg(test)]
+use std::sync::atomic::Ordering::Acquire;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 /// Runs that the other engine may refuse, and TensorFlow answer, before the signature goes back for good.
 const MOST_REFUSED: u64 = 3;
@@ -23,6 +26,8 @@ const MOST_REFUSED: u64 = 3;
 /// are done twice.
 const MANY_DECLINED: u64 = 64;
 const SHARE: u64 = 4;
+/// Longest time of a run while a candidate is compared.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Returns whether a signature is one of TensorFlow's own, with a node for its output, which no request can fetch.
 fn is_tensorflows(signature: &str) -> bool {
@@ -53,14 +58,24 @@ pub(super) struct Shared {
 pub(super) struct Route {
     pub(super) signature: String,
     pub(super) ends: Ends,
-    pub(super) moved: ArcSwapOption<Chain>,
+    pub(super) moved: ArcSwapOption<Moved>,
     pub(super) samples: Samples,
     /// Where it is kept that the signature goes back, if it moved and that can be kept.
     pub(super) kept: OnceLock<Decisions>,
+    /// True while the other engine is tried with shapes that are new to it.
+    pub(super) tries_shapes: AtomicBool,
     refused: AtomicU64,
     runs: AtomicU64,
     declined: AtomicU64,
     report: Mutex<Report>,
+}
+
+/// What a signature has moved to.
+pub(super) struct Moved {
+    pub(super) chain: Chain,
+    /// By how much its numbers may differ from TensorFlow's, relative to a tensor's largest; `None` in lower precision,
+    /// where they differ by more.
+    pub(super) tolerance: Option<f64>,
 }
 
 impl Accelerated {
@@ -94,6 +109,20 @@ impl Accelerated {
     /// Says that the model is about to be dropped.
     pub(super) fn end(&self) {
         self.shared.ends.store(true, Relaxed);
+    }
+
+    /// Keeps everything that is done beside the requests waiting.
+    pub(super) fn keeps_waiting(&self) -> MutexGuard<'_, ()> {
+        self.shared.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no shapes are tried.
+    pub(super) fn settle(&self) {
+        let begun = Instant::now();
+        while self.shared.routes.iter().any(|route| route.tries_shapes.load(Acquire)) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "new shapes are tried without an end");
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -140,6 +169,7 @@ impl Route {
             moved: ArcSwapOption::empty(),
             samples: Samples::new(),
             kept: OnceLock::new(),
+            tries_shapes: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             runs: AtomicU64::new(0),
             declined: AtomicU64::new(0),
@@ -175,18 +205,26 @@ impl Route {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs by `moved`; what it refuses, by `reference`, which says whether the request or the engine was at fault.
+    /// Returns the options of a run by which the reference and a candidate are compared: it ends by its timeout, unless
+    /// it ends anyway.
+    pub(super) fn trial_options(&self, reference: &dyn Model) -> RunOptions {
+        let ends = reference.termination(&self.signature) == Termination::ByShapes;
+        let threads = if ends { Threads::Caller } else { Threads::One };
+        RunOptions { threads, timeout: Some(TIMEOUT) }
+    }
+
+    /// Runs by `moved`; what it refuses, by the reference, which says whether the request or the engine was at fault.
     fn run(
         &self,
-        moved: &Chain,
-        reference: &dyn Model,
+        moved: &Moved,
+        shared: &Arc<Shared>,
         feeds: &[(Endpoint, Tensor)],
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
         let begun = Instant::now();
         self.runs.fetch_add(1, Relaxed);
-        let declined = match moved.run(feeds, fetches, options, false) {
+        let declined = match moved.chain.run(feeds, fetches, options, NewShapes::Declined) {
             Ok(outputs) => return Ok(outputs),
             Err(Declined::Failed(why)) if matches!(why.kind, Kind::DeadlineExceeded | Kind::Cancelled) => {
                 return Err(why);
@@ -194,12 +232,18 @@ impl Route {
             Err(declined) => declined,
         };
         let timeout = options.timeout.map(|timeout| time_left(timeout, begun.elapsed())).transpose()?;
-        let outputs = reference.run(feeds, fetches, RunOptions { timeout, ..options })?;
+        let outputs = shared.reference.run(feeds, fetches, RunOptions { timeout, ..options })?;
         match declined {
             // A run for some outputs says nothing of the others, which the other engine computes as well.
-            Declined::Shapes(shapes) if self.are_all(fetches) => moved.learn(shapes),
-            Declined::Shapes(_) | Declined::Numbers => self.decline(),
-            Declined::Failed(why) => self.refuse(&why),
+            Declined::Shapes(shapes) if self.are_all(fetches) && moved.chain.learns() => {
+                self.try_shapes(moved, shared, Answered::new(shapes, feeds, fetches, &outputs));
+            }
+            Declined::Shapes(_) | Declined::Unlike | Declined::Numbers => self.decline(),
+            // What failed for want of memory or threads may succeed at the next start.
+            Declined::Failed(why) => {
+                let is_lasting = !matches!(why.kind, Kind::ResourceExhausted | Kind::Unavailable);
+                self.refuse(&why.message, is_lasting);
+            }
         }
         Ok(outputs)
     }
@@ -210,22 +254,21 @@ impl Route {
     }
 
     /// Counts a run that was not for the other engine, which it had begun.
-    fn decline(&self) {
+    pub(super) fn decline(&self) {
         let (declined, runs) = (self.declined.fetch_add(1, Relaxed) + 1, self.runs.load(Relaxed));
         if declined >= MANY_DECLINED && declined >= runs / SHARE {
             self.go_back(&format!("{declined} of {runs} runs had shapes or numbers that are TensorFlow's"));
         }
     }
 
-    /// Counts a run that only the reference could do.
-    fn refuse(&self, why: &Error) {
+    /// Counts a run that only the reference could do. `is_lasting`: it will be the same at the next start.
+    pub(super) fn refuse(&self, why: &str, is_lasting: bool) {
         let number = self.refused.fetch_add(1, Relaxed) + 1;
-        tracing::warn!("signature {}: a run was done by TensorFlow, {}", self.signature, why.message);
+        tracing::warn!("signature {}: TensorFlow did a run: {why}", self.signature);
         if number == MOST_REFUSED {
-            let reason = format!("{number} runs were refused, the last one: {}", why.message);
+            let reason = format!("{number} runs were refused, the last one: {why}");
             self.go_back(&reason);
-            // What failed for want of memory or threads may succeed at the next start.
-            if !matches!(why.kind, Kind::ResourceExhausted | Kind::Unavailable) {
+            if is_lasting {
                 self.keep(Decision::stays(&self.signature, &reason));
             }
         }
@@ -279,7 +322,7 @@ impl Model for Accelerated {
     }
 
     fn preparation(&self) -> Option<Arc<dyn Preparation>> {
-        Some(Arc::new(Handle { busy: self.shared.busy.clone(), shared: Arc::downgrade(&self.shared) }))
+        Some(Arc::new(Handle::of(&self.shared)))
     }
 
     fn run(
@@ -294,7 +337,7 @@ impl Model for Accelerated {
             return reference.run(feeds, fetches, options);
         };
         if let Some(moved) = route.moved.load_full() {
-            return route.run(&moved, reference, feeds, fetches, options);
+            return route.run(&moved, &self.shared, feeds, fetches, options);
         }
         reference.run(feeds, fetches, options).inspect(|_| self.shared.offer(feeds, fetches))
     }
@@ -323,17 +366,28 @@ impl Drop for Accelerated {
     }
 }
 
-/// What prepares a model, as long as it is there.
-struct Handle {
+/// What works for a model beside its requests, as long as it is there.
+pub(super) struct Handle {
     busy: Arc<Mutex<()>>,
-    shared: std::sync::Weak<Shared>,
+    shared: Weak<Shared>,
+}
+
+impl Handle {
+    pub(super) fn of(shared: &Arc<Shared>) -> Handle {
+        Handle { busy: shared.busy.clone(), shared: Arc::downgrade(shared) }
+    }
+
+    /// Does `work` for the model while nothing else is done for it; `None` if the model is gone.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&Shared) -> T) -> Option<T> {
+        let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared.upgrade().filter(|shared| shared.goes_on());
+        shared.map(|shared| work(&shared))
+    }
 }
 
 impl Preparation for Handle {
     fn prepare(&self) -> bool {
-        let _busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = self.shared.upgrade().filter(|shared| shared.goes_on());
-        shared.is_none_or(|shared| (shared.prepare)(&shared))
+        self.with(|shared| (shared.prepare)(shared)).unwrap_or(true)
     }
 
     fn reports(&self) -> Vec<Report> {

@@ -1,10 +1,10 @@
 //! Prepares a model's signatures: makes candidates, compares and times them, and moves runs to the best one.
 
-use super::chain::{Chain, Declined};
+use super::chain::{Chain, Declined, NewShapes};
 use super::compare;
 use super::cut::Parts;
 use super::decisions::{Decision, Decisions};
-use super::model::{Route, Shared};
+use super::model::{Moved, Route, Shared};
 use super::probe::{self, Feeds};
 use super::quantized::Calibration;
 use super::report::{Candidate, Progress, Times};
@@ -67,8 +67,6 @@ pub(super) struct Rules {
 const SHORT: Duration = Duration::from_micros(200);
 /// A candidate this much faster is not compared with a slower kind.
 const MUCH_FASTER: f64 = 1.4;
-/// Longest time of a run while candidates are compared.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prepares the signatures of a model that are not decided, one after another. Returns whether nothing is left to do.
 pub(super) fn prepare(shared: &Shared, tools: &dyn Tools, rules: Rules) -> bool {
@@ -137,7 +135,7 @@ fn decide(task: &Task<'_>, kept: Option<&Decisions>) {
         }
     }
     match chosen {
-        Ok(Tried { chain, engine_name, .. }) => {
+        Ok(Tried { chain, engine_name, precision, .. }) => {
             let took = begun.elapsed().as_secs_f64();
             tracing::info!(
                 "{name}: signature {signature}: runs move to {engine_name}, prepared in {took:.1} s"
@@ -151,7 +149,8 @@ fn decide(task: &Task<'_>, kept: Option<&Decisions>) {
             });
             // Before the first run, which may be refused. Set once: a signature is decided once.
             let _set = kept.map(|kept| route.kept.set(kept.clone()));
-            route.moved.store(Some(Arc::new(chain)));
+            let tolerance = precision.is_empty().then_some(task.rules.tolerance);
+            route.moved.store(Some(Arc::new(Moved { chain, tolerance })));
         }
         Err(why) => {
             tracing::debug!("{name}: signature {signature}: runs stay with TensorFlow: {why}");
@@ -315,7 +314,7 @@ impl Task<'_> {
         let ends = &self.route.ends;
         let one = probe::of_rows(self.inputs()?, &self.sample, 1, self.ends());
         let reference = |options| self.shared.reference.run(&one, &ends.outputs, options).map(drop);
-        let fast = |options| match chain.run(&one, &ends.outputs, options, true) {
+        let fast = |options| match chain.run(&one, &ends.outputs, options, NewShapes::Learned) {
             Ok(_) => Ok(()),
             Err(Declined::Failed(why)) => Err(why),
             Err(_) => Err(Error::invalid("its numbers are not finite, or too large")),
@@ -348,11 +347,8 @@ impl Task<'_> {
         self.shared.reference.termination(&self.route.signature) == Termination::ByShapes
     }
 
-    /// Returns the options of a run by which the reference and a candidate are compared: it ends by its timeout, unless
-    /// it ends anyway.
     fn options(&self) -> RunOptions {
-        let threads = if self.ends() { Threads::Caller } else { Threads::One };
-        RunOptions { threads, timeout: Some(TIMEOUT) }
+        self.route.trial_options(&*self.shared.reference)
     }
 
     fn inputs(&self) -> Result<&[TensorSpec], String> {
@@ -371,10 +367,10 @@ impl Task<'_> {
             }
             // What the reference refuses, the candidate need not answer: its refusals are TensorFlow's to judge.
             let Ok(expected) = self.shared.reference.run(feeds, outputs, options) else { continue };
-            let got = match chain.run(feeds, outputs, options, true) {
+            let got = match chain.run(feeds, outputs, options, NewShapes::Learned) {
                 Ok(got) => got,
                 // In serving, too, it does not get these.
-                Err(Declined::Numbers | Declined::Shapes(_)) => continue,
+                Err(Declined::Numbers | Declined::Shapes(_) | Declined::Unlike) => continue,
                 Err(Declined::Failed(why)) => return Err(format!("it refused a run: {}", self.failed(why))),
             };
             largest = largest.max(compare::difference(&expected, &got, self.rules.tolerance)?);
@@ -395,7 +391,7 @@ impl Task<'_> {
         for feeds in tried.iter().take_while(|_| self.shared.goes_on()) {
             let Ok(expected) = self.shared.reference.run(feeds, outputs, options) else { continue };
             // What it declines or refuses is TensorFlow's, or was said above.
-            if let Ok(got) = chain.run(feeds, outputs, options, true) {
+            if let Ok(got) = chain.run(feeds, outputs, options, NewShapes::Learned) {
                 compare::specials(&expected, &got)?;
             }
         }

@@ -165,6 +165,13 @@ fn feeds(values: [f32; 2]) -> Feeds {
     vec![(Endpoint(0), tensor(values[0])), (Endpoint(1), tensor(values[1]))]
 }
 
+/// Returns a request whose inputs both have `length` times `value`.
+fn both(length: u8, value: f32) -> Feeds {
+    let bytes: Vec<u8> = (0..length).flat_map(|_| value.to_le_bytes()).collect();
+    let tensor = Tensor::numbers(DType::Float, vec![i64::from(length)], bytes.into());
+    vec![(Endpoint(0), tensor.clone()), (Endpoint(1), tensor)]
+}
+
 fn sum(model: &dyn Model, values: [f32; 2]) -> Result<f32> {
     let outputs = model.run(&feeds(values), &[SUM], OPTIONS)?;
     Ok(f32::from_le_bytes(outputs[0].bytes().try_into().unwrap()))
@@ -307,18 +314,15 @@ fn new_shapes_and_numbers_that_are_not_finite_are_tensorflows() {
     let model = accelerated(reference, fast(move || Made { runs: counted.clone(), ..made(FAST, Ok) }), false);
     prepared(&model);
     let runs = || (of_reference.load(Relaxed), fast_runs.load(Relaxed));
-    let five = |value: f32| {
-        let bytes: Vec<u8> = [value; 5].iter().flat_map(|value| value.to_le_bytes()).collect();
-        let tensor = Tensor::numbers(DType::Float, vec![5], bytes.into());
-        vec![(Endpoint(0), tensor.clone()), (Endpoint(1), tensor)]
-    };
+    let five = |value: f32| both(5, value);
     let ran_by = |feeds: &Feeds| {
         let before = runs();
         model.run(feeds, &[Endpoint(2), SUM], OPTIONS).unwrap();
+        model.settle();
         let after = runs();
         (after.0 - before.0, after.1 - before.1)
     };
-    assert_eq!([ran_by(&five(1.0)), ran_by(&five(2.0))], [(1, 0), (0, 1)], "TensorFlow first");
+    assert_eq!([ran_by(&five(1.0)), ran_by(&five(2.0))], [(1, 1), (0, 1)], "TensorFlow first");
     for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         assert_eq!(ran_by(&five(special)), (1, 0));
     }
@@ -330,6 +334,100 @@ fn new_shapes_and_numbers_that_are_not_finite_are_tensorflows() {
     let none = vec![(Endpoint(0), none.clone()), (Endpoint(1), none)];
     assert_eq!([ran_by(&none), ran_by(&none)], [(1, 0), (1, 0)]);
     assert_eq!((report(&model).progress, report(&model).refused), (Progress::Moved, 0));
+}
+
+/// Does `after` to answers of more than 20 numbers, which are none that a model is prepared with.
+fn where_it_is_long(
+    after: impl Fn(Vec<Tensor>) -> Result<Vec<Tensor>> + Clone,
+) -> impl Fn(Vec<Tensor>) -> Result<Vec<Tensor>> + Clone {
+    move |outputs| if outputs[0].shape()[0] > 20 { after(outputs) } else { Ok(outputs) }
+}
+
+/// Runs with inputs of this length, and returns the first number of the sum.
+fn sum_of(model: &Accelerated, length: u8) -> f32 {
+    let outputs = model.run(&both(length, 1.0), &[Endpoint(2), SUM], OPTIONS).unwrap();
+    model.settle();
+    f32::from_le_bytes(outputs[1].bytes()[..4].try_into().unwrap())
+}
+
+#[test]
+fn shapes_for_which_the_other_engine_answers_otherwise_stay() {
+    for (after, why) in [
+        (Box::new(off_by(0.5)) as Box<dyn Fn(_) -> _ + Send + Sync>, "new shapes: a difference of"),
+        (Box::new(|_| Err(Error::internal("too long"))), "new shapes: it refused a run: too long"),
+        (Box::new(|_| panic!("a fault with these shapes")), "new shapes: it refused a run: "),
+    ] {
+        let (after, runs) = (Arc::new(after), Arc::new(AtomicUsize::new(0)));
+        let counted = runs.clone();
+        let open = move || {
+            let after = after.clone();
+            Made { runs: counted.clone(), ..made(FAST, where_it_is_long(move |outputs| after(outputs))) }
+        };
+        let model = accelerated(slow_reference(), fast(open), false);
+        assert_eq!(prepared(&model).progress, Progress::Moved);
+        for (length, refused) in [(30, 1), (31, 2)] {
+            assert_eq!([sum_of(&model, length), sum_of(&model, 5)], [2.0; 2]);
+            let before = runs.load(Relaxed);
+            assert_eq!([sum_of(&model, length), sum_of(&model, length)], [2.0; 2]);
+            assert_eq!(runs.load(Relaxed), before, "it is tried once");
+            assert_eq!((report(&model).progress, report(&model).refused), (Progress::Moved, refused));
+        }
+        assert_eq!(sum_of(&model, 32), 2.0);
+        let report = report(&model);
+        assert_eq!(report.progress, Progress::Stays);
+        assert!(
+            report.reason.starts_with(&format!("3 runs were refused, the last one: {why}")),
+            "{report:?}"
+        );
+    }
+}
+
+#[test]
+fn new_shapes_are_tried_one_at_a_time_and_for_nobody_no_more() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = runs.clone();
+    let open = move || Made { runs: counted.clone(), ..made(FAST, Ok) };
+    let model = accelerated(slow_reference(), fast(open), false);
+    prepared(&model);
+    let before = runs.load(Relaxed);
+    let run = |length| model.run(&both(length, 1.0), &[Endpoint(2), SUM], OPTIONS).map(drop).unwrap();
+    let waiting = model.keeps_waiting();
+    [30, 31, 30].into_iter().for_each(run);
+    drop(waiting);
+    model.settle();
+    assert_eq!(runs.load(Relaxed), before + 1, "the first one alone");
+    run(30);
+    assert_eq!(runs.load(Relaxed), before + 2, "it is known");
+    let waiting = model.keeps_waiting();
+    run(31);
+    model.end();
+    drop(waiting);
+    // The model, and what it moved to, wait for nothing any more.
+    drop(model);
+    assert_eq!(runs.load(Relaxed), before + 2);
+}
+
+#[test]
+fn numbers_that_are_not_finite_say_nothing_of_new_shapes() {
+    let model = accelerated(slow_reference(), fast(|| made(FAST, infinite_above(100.0))), false);
+    prepared(&model);
+    let run = |value: f32| model.run(&both(30, value), &[Endpoint(2), SUM], OPTIONS).map(drop).unwrap();
+    run(99.0);
+    model.settle();
+    run(1.0);
+    model.settle();
+    assert_eq!((report(&model).progress, report(&model).refused), (Progress::Moved, 0));
+}
+
+#[test]
+fn in_lower_precision_new_shapes_are_not_compared() {
+    let (reference, inexact) = (slow_reference(), || Ok(made(FAST, off_by(0.05))));
+    let of_reference = reference.runs.clone();
+    let model = accelerated(reference, with_lower(fast(|| made(2 * FAST, Ok)), inexact), false);
+    assert_eq!(prepared(&model).engine, "openvino int8");
+    let before = of_reference.load(Relaxed);
+    assert_eq!([sum_of(&model, 30), sum_of(&model, 30)], [2.0, 2.05]);
+    assert_eq!(of_reference.load(Relaxed), before + 1);
 }
 
 /// Makes sums of more than `most` infinite.
@@ -456,15 +554,16 @@ fn a_run_for_some_outputs_says_nothing_of_the_others() {
     let counted = fast_runs.clone();
     let model = accelerated(reference, fast(move || Made { runs: counted.clone(), ..made(FAST, Ok) }), false);
     prepared(&model);
-    let four = Tensor::numbers(DType::Float, vec![4], vec![0; 16].into());
-    let four = vec![(Endpoint(0), four.clone()), (Endpoint(1), four)];
+    let four = both(4, 0.0);
     let ran = |fetches: &[Endpoint]| {
         let before = fast_runs.load(Relaxed);
         model.run(&four, fetches, OPTIONS).unwrap();
+        model.settle();
         fast_runs.load(Relaxed) - before
     };
-    let both = [Endpoint(2), SUM];
-    assert_eq!([ran(&[SUM]), ran(&[SUM]), ran(&both), ran(&both), ran(&[SUM])], [0, 0, 0, 1, 1]);
+    let all = [Endpoint(2), SUM];
+    // The first run for all is TensorFlow's, and then tried.
+    assert_eq!([ran(&[SUM]), ran(&[SUM]), ran(&all), ran(&all), ran(&[SUM])], [0, 0, 1, 1, 1]);
 }
 
 #[test]

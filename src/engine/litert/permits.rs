@@ -1,5 +1,6 @@
 //! How many cores the runs of all models together may use, or how many runs a thing allows at once.
 
+use crate::engine::waiting::wait_while;
 use crate::error::{Error, Kind, Result};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -28,15 +29,8 @@ impl Permits {
     pub(super) fn take(&self, whole: bool, deadline: Option<Instant>) -> Result<Held<'_>> {
         let mut free = self.free();
         let count = if whole && *free == self.all { self.all } else { 1 };
-        while *free < count {
-            free = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => self.given_back.wait(free).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return Err(too_late()),
-                Some(left) => {
-                    self.given_back.wait_timeout(free, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
+        let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        free = wait_while(&self.given_back, free, timeout, |free| *free < count).ok_or_else(too_late)?;
         *free -= count;
         Ok(Held { from: self, count })
     }

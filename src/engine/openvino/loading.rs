@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::admission::Admission;
 use super::ffi::{Api, OvCompiledModel, OvModel, OvPort};
 use super::frozen::{self, Prepared, refused};
 use super::handle::{Failure, Handle, check};
@@ -320,7 +321,7 @@ fn loaded(
     };
     Loaded {
         forms: Arc::new(Forms::new(&library.gauge, first, make, kept, renews)),
-        renews,
+        admission: renews.then(Admission::default),
         signatures: [(DEFAULT_SIGNATURE.to_owned(), signature)].into(),
         endpoints: places.into_iter().collect(),
         behaviour,

@@ -13,6 +13,7 @@
 //!   all models share, that of the run being one of them; or as many requests as there are cores, each in the thread of
 //!   its run ([`super::forms`]). Threads are bound to no core.
 
+mod admission;
 mod ffi;
 mod frozen;
 mod handle;

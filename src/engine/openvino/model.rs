@@ -2,12 +2,14 @@
 
 #![allow(unsafe_code)]
 
+use super::admission::Admission;
 use super::ffi::{Api, OvCompiledModel, OvInferRequest};
 use super::handle::{Failure, Handle, check};
 use super::port::Port;
 use super::requests::{Lease, Requests, too_late};
 use super::tensors::{self, Fed};
 use crate::engine::forms::{Form, Forms, Turn};
+use crate::engine::shapes::{Shapes, shapes_of};
 use crate::engine::signature::Signature;
 use crate::engine::{Endpoint, Model, RunOptions, Termination, Threads};
 use crate::error::{Error, Kind, Result};
@@ -55,11 +57,12 @@ pub(super) struct Loaded {
     /// Indexed by [`Endpoint`], sorted by name.
     pub(super) endpoints: Vec<(String, Place)>,
     pub(super) behaviour: Behaviour,
-    /// Whether a form is made anew once one of its runs has failed.
-    pub(super) renews: bool,
+    /// Which runs go on at once, if a form is made anew once one of its runs has failed; `None` if it is not.
+    pub(super) admission: Option<Admission>,
 }
 
-/// How often a run is tried, or a form made anew for it, because others failed while it went on.
+/// How often a run is tried, or a form made anew for it, because others failed while it went on: those of shapes that had
+/// only succeeded until then, each of them once.
 const MOST_TRIES: usize = 8;
 
 impl Behaviour {
@@ -153,7 +156,53 @@ impl Loaded {
 
     /// Returns whether a run of a form has failed, so that its results may be wrong.
     fn is_spoiled(&self, turn: &Turn<Compiled>) -> bool {
-        self.renews && turn.compiled.requests.failed() > 0
+        self.admission.is_some() && turn.compiled.requests.failed() > 0
+    }
+
+    /// Does a run of a model whose forms stay as they are.
+    fn run_now(
+        &self,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Result<Vec<Tensor>> {
+        let turn = self.forms.begin();
+        let call = self.call(&turn.compiled.inputs, feeds, fetches, options)?;
+        let lease = Lease::take(&turn.compiled, call.left())?;
+        self.run_on(turn, lease, &call)
+    }
+
+    /// Does a run beside others or alone, with a form none of whose runs has failed.
+    fn run_admitted(
+        &self,
+        admission: &Admission,
+        feeds: &[(Endpoint, Tensor)],
+        fetches: &[Endpoint],
+        options: RunOptions,
+    ) -> Result<Vec<Tensor>> {
+        let begun = Instant::now();
+        let shapes = self.call(&self.forms.begin().compiled.inputs, feeds, fetches, options)?.shapes();
+        for _ in 0..MOST_TRIES {
+            let left = options.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+            let pass = admission.enter(&shapes, left)?;
+            let turn = self.forms.begin();
+            let compiled = turn.compiled.clone();
+            if self.is_spoiled(&turn) {
+                drop(turn);
+                self.forms.renew(&compiled)?;
+                continue;
+            }
+            let call = Call { begun, ..self.call(&compiled.inputs, feeds, fetches, options)? };
+            let lease = Lease::take(&compiled, call.left())?;
+            let Some(result) = self.run_once(turn, lease, &call) else { continue };
+            admission.learn(&shapes, &result);
+            if pass.is_alone() && compiled.requests.failed() > 0 {
+                // If that fails, the next run will try it again, and have the error.
+                let _renewed = self.forms.renew(&compiled);
+            }
+            return result;
+        }
+        Err(Error::new(Kind::Unavailable, "Too many runs of the model fail at once: try again"))
     }
 
     /// Does a run; `None` if others failed meanwhile, so that it has to be done again.
@@ -162,7 +211,7 @@ impl Loaded {
         let result = self.run_on(turn, lease, call);
         let own = usize::from(result.is_err());
         let is_late = result.as_ref().is_err_and(|why| why.kind == Kind::DeadlineExceeded);
-        let is_spoiled = self.renews && compiled.requests.failed() > own;
+        let is_spoiled = self.admission.is_some() && compiled.requests.failed() > own;
         (is_late || !is_spoiled).then_some(result)
     }
 
@@ -192,6 +241,17 @@ struct Call<'t> {
     fetched: Few<usize>,
     begun: Instant,
     timeout: Option<Duration>,
+}
+
+impl Call<'_> {
+    /// Returns what is left of its time.
+    fn left(&self) -> Option<Duration> {
+        self.timeout.map(|timeout| timeout.saturating_sub(self.begun.elapsed()))
+    }
+
+    fn shapes(&self) -> Shapes {
+        shapes_of(self.fed.iter().copied())
+    }
 }
 
 fn unknown(endpoint: Endpoint) -> Error {
@@ -226,23 +286,10 @@ impl Model for Loaded {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
-        let begun = Instant::now();
-        for _ in 0..MOST_TRIES {
-            let turn = self.forms.begin();
-            let call = Call { begun, ..self.call(&turn.compiled.inputs, feeds, fetches, options)? };
-            if self.is_spoiled(&turn) {
-                let spoiled = turn.compiled.clone();
-                drop(turn);
-                self.forms.renew(&spoiled)?;
-                continue;
-            }
-            let left = call.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
-            let lease = Lease::take(&turn.compiled, left)?;
-            if let Some(result) = self.run_once(turn, lease, &call) {
-                return result;
-            }
+        match &self.admission {
+            None => self.run_now(feeds, fetches, options),
+            Some(admission) => self.run_admitted(admission, feeds, fetches, options),
         }
-        Err(Error::new(Kind::Unavailable, "Too many runs of the model fail at once: try again"))
     }
 
     fn run_at_once(
@@ -259,8 +306,15 @@ impl Model for Loaded {
             Ok(call) => call,
             Err(why) => return Some(Err(why)),
         };
+        let admitted = self.admission.as_ref().map(|admission| (admission, call.shapes()));
+        let pass = admitted.as_ref().map(|(admission, shapes)| admission.enter_at_once(shapes));
+        if pass.as_ref().is_some_and(Option::is_none) {
+            return None;
+        }
         let lease = Lease::take_at_once(&turn.compiled)?;
-        self.run_once(turn, lease, &call)
+        let result = self.run_once(turn, lease, &call)?;
+        admitted.into_iter().for_each(|(admission, shapes)| admission.learn(&shapes, &result));
+        Some(result)
     }
 
     fn share_cores(&self, shared: bool) -> Result<()> {

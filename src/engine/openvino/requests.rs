@@ -8,11 +8,12 @@
 use super::ffi::{Api, OvInferRequest};
 use super::handle::Handle;
 use super::model::Compiled;
+use crate::engine::waiting::wait_while;
 use crate::error::{Error, Kind, Result};
 use crate::host::memory::MappedWeights;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Most requests that are kept while no run needs them.
 const KEPT: usize = 4;
@@ -91,16 +92,9 @@ impl Lease {
     /// longer than `timeout`.
     pub(super) fn take(compiled: &Arc<Compiled>, timeout: Option<Duration>) -> Result<Lease> {
         let requests = &compiled.requests;
-        let mut free = requests.free();
-        let begun = Instant::now();
-        while requests.only_one && free.is_made && free.requests.is_empty() {
-            let left = timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(begun.elapsed()));
-            if left.is_zero() {
-                return Err(too_late());
-            }
-            let waited = requests.freed.wait_timeout(free, left.min(Duration::from_secs(60)));
-            (free, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        }
+        let is_taken = |free: &mut Free| requests.only_one && free.is_made && free.requests.is_empty();
+        let free = wait_while(&requests.freed, requests.free(), timeout, is_taken);
+        let mut free = free.ok_or_else(too_late)?;
         let found = free.requests.pop();
         free.is_made = true;
         drop(free);

@@ -11,6 +11,7 @@ use super::tensors::Owned;
 use super::{Options, TensorFlow, c_string, saved_model};
 use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::{DEFAULT_SIGNATURE, TensorSpec};
+use crate::engine::waiting::wait_while;
 use crate::engine::{Endpoint, Model};
 use crate::error::{Error, Kind, Result};
 use crate::host::memory::MappedWeights;
@@ -22,7 +23,7 @@ use std::ffi::{CString, c_char};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 impl TensorFlow {
     /// Opens `frozen`, as a model with one signature: `serving_default`.
@@ -105,17 +106,8 @@ impl FrozenSession {
     /// Returns the turn of the first run, if it is to be done: TensorFlow makes the kernels then. Waits for another
     /// thread that does it, no longer than `timeout`.
     pub(super) fn first(&self, timeout: Option<Duration>) -> Result<Option<First<'_>>> {
-        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut is_running = self.is_running();
-        while *is_running {
-            is_running = match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                None => self.ended.wait(is_running).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return Err(late()),
-                Some(left) => {
-                    self.ended.wait_timeout(is_running, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
+        let waited = wait_while(&self.ended, self.is_running(), timeout, |is_running| *is_running);
+        let mut is_running = waited.ok_or_else(late)?;
         *is_running = !self.has_run();
         // Not before it is known to be one: dropping it takes the lock.
         Ok(is_running.then(|| First(self)))

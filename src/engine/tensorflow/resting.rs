@@ -6,6 +6,7 @@
 use super::saved_model::Meta;
 use crate::engine::content::Content;
 use crate::engine::signature::Signature;
+use crate::engine::waiting::wait_while;
 use crate::engine::{Endpoint, Model, RunOptions, Termination};
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -69,18 +70,8 @@ struct Reload<M> {
 impl<M> Reload<M> {
     /// Waits for the end, no longer than `timeout`.
     fn wait(&self, timeout: Option<Duration>) -> Result<Arc<M>> {
-        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut end = lock(&self.end);
-        loop {
-            if let Some(end) = &*end {
-                return end.clone();
-            }
-            end = match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                None => self.ended.wait(end).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return Err(late()),
-                Some(left) => self.ended.wait_timeout(end, left).unwrap_or_else(PoisonError::into_inner).0,
-            };
-        }
+        let end = wait_while(&self.ended, lock(&self.end), timeout, |end| end.is_none());
+        end.and_then(|end| end.clone()).unwrap_or_else(|| Err(late()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The candidate in the lower precision that was asked for: its answers are measured instead of compared.
 
 use super::super::accuracy::Accuracy;
-use super::super::chain::{Chain, Declined, is_moderate};
+use super::super::chain::{Chain, Declined, NewShapes, is_moderate};
 use super::super::cut::Parts;
 use super::super::decisions::Decision;
 use super::super::probe;
@@ -100,7 +100,7 @@ impl Task<'_> {
         let mut requests = Vec::new();
         for feeds in self.route.samples.all() {
             // It ends with an error at the fast engine's part. Requests with numbers that are not finite do not reach it.
-            let _ended = chain.run(&feeds, &self.route.ends.outputs, self.options(), true);
+            let _ended = chain.run(&feeds, &self.route.ends.outputs, self.options(), NewShapes::Learned);
             let tensors = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
             if says_something(&tensors) {
                 requests.push(tensors);
@@ -125,7 +125,7 @@ impl Task<'_> {
                 let tensors = feeds.iter().map(|(_, tensor)| tensor).chain(&expected);
                 at < requests.len() && tensors.into_iter().all(is_moderate)
             };
-            match chain.run(feeds, outputs, options, true) {
+            match chain.run(feeds, outputs, options, NewShapes::Learned) {
                 Ok(got) if at < requests.len() => {
                     accuracy.add(&expected, &got)?;
                     answered += 1;
@@ -134,7 +134,7 @@ impl Task<'_> {
                 Err(Declined::Numbers) if is_plain_here() => {
                     return Err("its numbers are not finite where TensorFlow's are".to_owned());
                 }
-                Err(Declined::Numbers | Declined::Shapes(_)) => {}
+                Err(Declined::Numbers | Declined::Shapes(_) | Declined::Unlike) => {}
                 Err(Declined::Failed(why)) => return Err(format!("it refused a run: {}", self.failed(why))),
             }
         }
