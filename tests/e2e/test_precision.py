@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import SHARED
+from conftest import SHARED, Served
 from servers import ADMIN, DROP_IN, admin_url, serving, until
 
 from servable.engines.precision import BF16_FLAGS, processor_flags
@@ -58,6 +58,12 @@ def run(*arguments: str, expected: int = 0) -> subprocess.CompletedProcess[str]:
     return done
 
 
+def runs_in(served: Served) -> str:
+    """Returns the engine of the default signature of a server's model ``m``."""
+    model = requests.get(f"{admin_url(served)}/admin/models/m", timeout=30).json()
+    return str(model["versions"][0]["engines"]["serving_default"]["engine"])
+
+
 @slow
 @needs_nncf
 def test_int8_is_measured_and_serves_from_the_cache(photo_model: Path, tmp_path: Path) -> None:
@@ -74,13 +80,7 @@ def test_int8_is_measured_and_serves_from_the_cache(photo_model: Path, tmp_path:
     assert made
     before = [path.stat().st_mtime_ns for path in made]
     with serving(f"m={photo_model}", ADMIN, *flags) as served:
-
-        def moved() -> bool:
-            models = requests.get(f"{admin_url(served)}/admin/models/m", timeout=30).json()
-            engines = models["versions"][0]["engines"]
-            return bool(engines["serving_default"]["engine"] == "tensorflow + openvino int8")
-
-        assert until(moved, SECONDS), served.log
+        assert until(lambda: runs_in(served) == "tensorflow + openvino int8", SECONDS), served.log
         answer = requests.post(f"{served.rest}/v1/models/m:predict", json=body("panda"), timeout=60)
     assert answer.json() == {"predictions": ["giant panda"]}
     assert [path.stat().st_mtime_ns for path in made] == before, "it was made again"
@@ -114,6 +114,31 @@ def test_int8_without_nncf_is_refused_at_the_start(tmp_path: Path) -> None:
     done = run("serve", half, INT8, expected=1)
     assert "FAILED_PRECONDITION" in done.stdout + done.stderr or "needs NNCF" in done.stdout
     assert 'pip install "servable[int8]"' in done.stderr
+
+
+@slow
+@pytest.mark.skipif(not processor_flags() & {*BF16_FLAGS}, reason="this processor has no bfloat16")
+def test_bf16_is_measured_and_serves(photo_model: Path, tmp_path: Path) -> None:
+    flags = [f"--model_cache_dir={tmp_path / 'cache'}", "--engine_precision=bf16", "--engine=openvino"]
+    found = json.loads(run("optimize", f"m={photo_model}", *flags, "--json").stdout)["m"]
+    default = found["serving_default"]
+    assert default["engine"] == "tensorflow + openvino bf16", found
+    assert default["candidates"][-1]["agreement"] >= 0.9
+    with serving(f"m={photo_model}", ADMIN, *flags) as served:
+        assert until(lambda: runs_in(served) == "tensorflow + openvino bf16", SECONDS), served.log
+        answer = requests.post(f"{served.rest}/v1/models/m:predict", json=body("panda"), timeout=60)
+    assert answer.json() == {"predictions": ["giant panda"]}
+
+
+@slow
+@pytest.mark.skipif(not processor_flags() & {*BF16_FLAGS}, reason="this processor has no bfloat16")
+def test_bf16_is_not_taken_on_trust(tmp_path: Path) -> None:
+    """The zeros of a synthetic warm-up say nothing of it."""
+    bare = SHARED / "mobilenet" / "mobilenet_v2_float"
+    flags = ["--engine=openvino", f"--model_cache_dir={tmp_path}", "--engine_precision=bf16", "--json"]
+    found = json.loads(run("optimize", f"m={bare}", *flags).stdout)["m"]["serving_default"]
+    assert found["engine"] == "openvino"
+    assert "not in bf16: its accuracy is measured by requests, and none is known" in found["reason"]
 
 
 @pytest.mark.skipif(bool(processor_flags() & {*BF16_FLAGS}), reason="this processor has bfloat16")

@@ -43,11 +43,7 @@ pub(super) fn make(
 ) -> Result<()> {
     let requests = (calibration.requests)()?;
     if requests.is_empty() {
-        return Err(Error::new(
-            Kind::FailedPrecondition,
-            "it is calibrated by requests, and none is known but made-up ones: add warm-up requests \
-             (servable warmup make or record)",
-        ));
+        return Err(no_requests("it is calibrated"));
     }
     let samples = folder.join("calibration");
     let unwritable = |why| Error::new(Kind::Unavailable, format!("{}: {why}", folder.display()));
@@ -61,6 +57,12 @@ pub(super) fn make(
     // They may be a client's; the model does not need them.
     fs::remove_dir_all(&samples).map_err(unwritable)?;
     if folder.join(MODEL).is_file() { Ok(()) } else { Err(failed("it left no model")) }
+}
+
+/// Returns the error of a model without requests by which `is_done` what needs some.
+pub(super) fn no_requests(is_done: &str) -> Error {
+    let known = "none is known but made-up ones: add warm-up requests (servable warmup make or record)";
+    Error::new(Kind::FailedPrecondition, format!("{is_done} by requests, and {known}"))
 }
 
 /// Returns whether the values of a request say something of the ranges that values have: those of a made-up one are all

@@ -627,6 +627,17 @@ fn what_is_not_accurate_or_not_faster_stays_in_floats_of_32_bits_and_says_so() {
 }
 
 #[test]
+fn without_requests_that_say_something_nothing_is_in_lower_precision() {
+    let lower = || Ok(made(Duration::ZERO, Ok));
+    let model = accelerated(slow_reference(), with_lower(fast(|| made(FAST, Ok)), lower), false);
+    assert_eq!(sum(&model, [0.0, 0.0]), Ok(0.0));
+    assert!(model.preparation().unwrap().prepare());
+    let report = report(&model);
+    assert_eq!((report.progress, &*report.engine), (Progress::Moved, "openvino"));
+    assert!(report.reason.contains("its accuracy is measured by requests, and none is known"), "{report:?}");
+}
+
+#[test]
 fn the_operator_may_force_lower_precision_as_far_as_it_is_accurate() {
     let slow = || Ok(made(2 * SLOW, off_by(0.05)));
     let report = prepared(&accelerated(slow_reference(), with_lower(fast(|| made(FAST, Ok)), slow), true));

@@ -1,12 +1,13 @@
 //! Determines the side effects and the termination of a signature from its operations.
 //!
-//! Two questions: whether a run has no side effects (only then is a synthetic warm-up call made), and what is known of
+//! Three questions: whether a run has no side effects (only then is a synthetic warm-up call made), what is known of
 //! its end (a loop may run forever, and TensorFlow cannot interrupt a run in its caller's thread; what waits for another
-//! operation must not hold the only thread).
+//! operation must not hold the only thread), and whether inputs need the number of dimensions that is declared.
 //!
 //! A signature is followed from its outputs through the graph and into every function it calls. The names of
 //! TensorFlow's operations tell which write and whose work depends on values; by convention, so do those of others.
 
+use super::ranks;
 use crate::engine::Termination;
 use crate::pb::tensorflow::attr_value::Value;
 use crate::pb::tensorflow::{AttrValue, FunctionDef, GraphDef, NodeDef};
@@ -148,6 +149,8 @@ pub(super) struct Effects {
     /// True if running it has no side effects.
     pub(super) none: bool,
     pub(super) termination: Termination,
+    /// True if it has an operation for which inputs need the declared number of dimensions ([`super::ranks`]).
+    pub(super) needs_ranks: bool,
 }
 
 /// Follows `outputs` (`node:index`) through `graph` back to `inputs`; these are fed, so nothing behind them runs.
@@ -156,7 +159,7 @@ pub(super) fn of<'g>(
     inputs: &BTreeSet<&'g str>,
     outputs: impl Iterator<Item = &'g str>,
 ) -> Effects {
-    let mut effects = Effects { none: true, termination: Termination::ByShapes };
+    let mut effects = Effects { none: true, termination: Termination::ByShapes, needs_ranks: false };
     let mut called: Vec<&str> = Vec::new();
     for node in reached(graph, inputs, outputs).into_values() {
         effects.take(&node.op);
@@ -190,6 +193,7 @@ impl Effects {
     fn take(&mut self, op: &str) {
         self.none &= !writes(op);
         self.termination = self.termination.min(termination(op));
+        self.needs_ranks |= ranks::are_needed_by(op);
     }
 
     /// Takes every node of the functions `called`, whether or not an output needs it: side effects run in any case.

@@ -55,6 +55,8 @@ macro_rules! functions {
             $(pub(super) $field: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
             /// The functions of a session that is run by names, if the library has them.
             pub(super) by_name: Option<NamedApi>,
+            /// Whether kernels may be oneDNN's.
+            pub(super) uses_onednn: bool,
             _libraries: Vec<Library>,
         }
 
@@ -62,7 +64,7 @@ macro_rules! functions {
             Ok(Api { $($field: {
                 // SAFETY: the type is the one that TensorFlow's header declares for this name.
                 *unsafe { symbol(&libraries, $symbol) }?
-            },)* by_name: NamedApi::look_up(&libraries).ok(), _libraries: libraries })
+            },)* by_name: NamedApi::look_up(&libraries).ok(), uses_onednn: uses_onednn(&libraries), _libraries: libraries })
         }
     };
 }
@@ -208,6 +210,16 @@ pub(super) fn open(path: &Path) -> Result<Api> {
     }
     memory::drop_relocation_pages(path);
     Ok(api)
+}
+
+/// Asks TensorFlow, which looks at the environment and the processor, whether it uses oneDNN's kernels; if it cannot be asked, it
+/// may.
+fn uses_onednn(libraries: &[Library]) -> bool {
+    // SAFETY: it is declared `bool IsMKLEnabled()` in `tensorflow/core/util/util.h`, and may be called at any time.
+    unsafe {
+        let asked = symbol::<unsafe extern "C" fn() -> bool>(libraries, "_ZN10tensorflow12IsMKLEnabledEv");
+        asked.map_or(true, |asked| asked())
+    }
 }
 
 /// # Safety

@@ -13,6 +13,7 @@ mod freeze;
 mod frozen;
 mod parsing;
 mod pools;
+mod ranks;
 mod reads;
 mod resting;
 mod saved_model;

@@ -37,6 +37,10 @@ impl Meta {
         self.effects.get(signature).is_some_and(|effects| effects.none)
     }
 
+    pub(super) fn needs_ranks(&self, signature: &str) -> bool {
+        self.effects.get(signature).is_some_and(|effects| effects.needs_ranks)
+    }
+
     pub(super) fn termination(&self, signature: &str) -> Termination {
         self.effects.get(signature).map_or(Termination::Unknown, |effects| effects.termination)
     }

@@ -7,6 +7,7 @@ use super::denormals::Flushed;
 use super::ffi::{Api, TfBuffer, TfGraph, TfOutput, TfSession, TfSessionOptions, TfTensor};
 use super::frozen::{First, FrozenSession};
 use super::pools::{self, Lease};
+use super::ranks::Ranks;
 use super::saved_model::{self, Meta};
 use super::tensors::Owned;
 use super::{Options, Status, c_string};
@@ -41,6 +42,8 @@ pub(in crate::engine) struct Session {
     /// The tensors' names, indexed by [`Endpoint`], sorted.
     pub(super) endpoints: Vec<String>,
     pub(super) meta: Arc<Meta>,
+    /// What inputs need that go to kernels of oneDNN's.
+    ranks: Ranks,
 }
 
 /// TensorFlow's session, with what stands for each endpoint there.
@@ -86,12 +89,16 @@ impl Session {
             has_single: has_single(options),
             endpoints: Vec::new(),
             meta: Arc::default(),
+            ranks: Ranks::default(),
         };
         loaded.meta = match (meta, meta_graph) {
             (None, Some(meta_graph)) => Arc::new(saved_model::of(path, meta_graph.message()?)?),
             (meta, _) => meta.unwrap_or_default(),
         };
         loaded.find_endpoints();
+        if api.uses_onednn {
+            loaded.ranks = Ranks::of(&loaded.meta, &loaded.endpoints);
+        }
         Ok(loaded)
     }
 
@@ -107,6 +114,7 @@ impl Session {
             .map(|spec| spec.tensor.as_str())
             .collect();
         let session = FrozenSession::new(session, &endpoints, &outputs)?;
+        let ranks = if api.uses_onednn { Ranks::of(&meta, &endpoints) } else { Ranks::default() };
         Ok(Session {
             api,
             opened: Opened::OnFrozen(session),
@@ -115,6 +123,7 @@ impl Session {
             has_single: has_single(options),
             endpoints,
             meta: Arc::new(meta),
+            ranks,
         })
     }
 
@@ -265,6 +274,7 @@ impl Model for Session {
     ) -> Result<Vec<Tensor>> {
         let mut sorted_feeds = Few::new();
         for (endpoint, tensor) in feeds {
+            self.ranks.check(*endpoint, tensor)?;
             sorted_feeds.push((*endpoint, Owned::new(self.api, tensor)?));
         }
         sorted_feeds.sort_by_key(|(endpoint, _)| *endpoint);

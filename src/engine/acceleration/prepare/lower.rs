@@ -4,8 +4,8 @@ use super::super::accuracy::Accuracy;
 use super::super::chain::{Chain, Declined, NewShapes, is_moderate};
 use super::super::cut::Parts;
 use super::super::decisions::Decision;
-use super::super::probe;
-use super::super::quantized::{Calibration, says_something};
+use super::super::probe::{self, Feeds};
+use super::super::quantized::{Calibration, no_requests, says_something};
 use super::super::report::{Candidate, Times};
 use super::{Task, Tried, name};
 use crate::engine::choice::EngineKind;
@@ -13,7 +13,7 @@ use crate::engine::frozen::FrozenGraph;
 use crate::engine::signature::{Signature, TensorSpec};
 use crate::engine::{Endpoint, Model, RunOptions, Termination};
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -111,7 +111,10 @@ impl Task<'_> {
 
     /// Measures the answers of `chain` to the requests that came; those to made-up ones have to be of the same kind.
     fn judge(&self, chain: &Chain, candidate: &mut Candidate) -> Result<(), String> {
-        let requests = self.route.samples.all();
+        let requests = self.telling();
+        if requests.is_empty() {
+            return Err(self.failed(no_requests("its accuracy is measured")));
+        }
         let made_up = probe::inputs(self.inputs()?, &self.sample, self.ends());
         let mut accuracy = Accuracy::default();
         let mut answered = 0;
@@ -143,6 +146,15 @@ impl Task<'_> {
         }
         (candidate.difference, candidate.agreement) = (Some(accuracy.difference), accuracy.agreement());
         accuracy.refusal().map_or(Ok(()), Err)
+    }
+
+    /// Returns the requests that came, without made-up ones, whose numbers say nothing.
+    fn telling(&self) -> Vec<Feeds> {
+        let tells = |feeds: &Feeds| {
+            let tensors: Vec<Tensor> = feeds.iter().map(|(_, tensor)| tensor.clone()).collect();
+            tensors.iter().any(|tensor| tensor.dtype() == DType::String) || says_something(&tensors)
+        };
+        self.route.samples.all().into_iter().filter(tells).collect()
     }
 
     fn log(&self, candidate: &Candidate) {
