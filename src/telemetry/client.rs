@@ -4,6 +4,7 @@ use super::secure;
 use super::settings::{Destination, Wire};
 use crate::tls::outgoing::Connector;
 use bytes::{BufMut, Bytes, BytesMut};
+use chrono::{DateTime, Utc};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, TE, USER_AGENT};
@@ -189,8 +190,15 @@ fn refused_by_http(status: StatusCode, headers: &HeaderMap) -> Refusal {
     if !matches!(status.as_u16(), 429 | 502 | 503 | 504) {
         return Refusal::for_ever(why);
     }
-    let later = headers.get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
-    Refusal { why, again: Some(Duration::from_secs(later.unwrap_or(0))) }
+    let later = headers.get(RETRY_AFTER).and_then(|text| time_until(text.to_str().ok()?, Utc::now()));
+    Refusal { why, again: Some(later.unwrap_or(Duration::ZERO)) }
+}
+
+/// Reads a `Retry-After` header: seconds, or a date (RFC 9110, section 10.2.3), which may have passed.
+fn time_until(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let seconds = || text.parse().ok().map(Duration::from_secs);
+    let date = || DateTime::parse_from_rfc2822(text).ok();
+    seconds().or_else(|| Some(date()?.signed_duration_since(now).to_std().unwrap_or(Duration::ZERO)))
 }
 
 /// Fails unless a call has ended well.
@@ -240,6 +248,15 @@ mod tests {
         assert_eq!([400, 401, 404, 500].map(|status| refused(status, &none)), [None; 4]);
         assert_eq!([429, 502, 503, 504].map(|status| refused(status, &none)), [Some(Duration::ZERO); 4]);
         assert_eq!(refused(503, &headers(&[("retry-after", "7")])), Some(Duration::from_secs(7)));
+        let date = |text| {
+            time_until(
+                text,
+                DateTime::parse_from_rfc3339("1994-11-06T08:49:30Z").unwrap().with_timezone(&Utc),
+            )
+        };
+        assert_eq!(date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(7)));
+        assert_eq!(date("Sun, 06 Nov 1994 08:49:07 GMT"), Some(Duration::ZERO));
+        assert_eq!(["", "soon", "-1"].map(date), [None; 3]);
         let of = |status| check_grpc(&headers(&[("grpc-status", status), ("grpc-message", "a%20b")]));
         assert_eq!(of("0"), Ok(()));
         assert!(of("14").unwrap_err().again.is_some() && of("7").unwrap_err().again.is_none());

@@ -163,7 +163,7 @@ def test_a_name_does_not_matter(tmp_path: Path, content: bytes, kind: str) -> No
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("m.onnx", b"", "it is empty"),
+        ("m.onnx", b"", "a model was expected"),
         ("m.keras", made.LFS_POINTER, "the file itself was not fetched"),
         ("m.onnx", b"\n<!DOCTYPE html><html>", "a model was expected"),
         ("m.onnx.part", b"x", "it is not finished"),

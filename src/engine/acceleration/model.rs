@@ -234,10 +234,15 @@ impl Route {
         let timeout = options.timeout.map(|timeout| time_left(timeout, begun.elapsed())).transpose()?;
         let outputs = shared.reference.run(feeds, fetches, RunOptions { timeout, ..options })?;
         match declined {
-            // A run for some outputs says nothing of the others, which the other engine computes as well.
             Declined::Shapes(shapes) if self.are_all(fetches) && moved.chain.learns() => {
-                self.try_shapes(moved, shared, Answered::new(shapes, feeds, fetches, &outputs));
+                let answered = Answered { shapes, feeds, fetches, outputs: &outputs };
+                if answered.is_small() {
+                    self.try_shapes(moved, shared, answered);
+                } else {
+                    self.decline();
+                }
             }
+            // A run for some outputs says nothing of the others, which the other engine computes as well.
             Declined::Shapes(_) | Declined::Unlike | Declined::Numbers => self.decline(),
             // What failed for want of memory or threads may succeed at the next start.
             Declined::Failed(why) => {

@@ -15,40 +15,59 @@ use crate::tensor::Tensor;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Release};
 
+/// Larger requests and answers stay with TensorFlow, as copies of them would be kept: bytes.
+const MOST_BYTES: usize = 128 << 20;
+
 /// A run of new shapes that TensorFlow has answered.
-pub(super) struct Answered {
+pub(super) struct Answered<'r> {
+    pub(super) shapes: Shapes,
+    pub(super) feeds: &'r [(Endpoint, Tensor)],
+    pub(super) fetches: &'r [Endpoint],
+    pub(super) outputs: &'r [Tensor],
+}
+
+/// The same in memory of its own: whoever asked may write to his own, and is not kept waiting for it.
+struct Kept {
     shapes: Shapes,
     feeds: Vec<(Endpoint, Tensor)>,
     fetches: Vec<Endpoint>,
     outputs: Vec<Tensor>,
 }
 
-impl Answered {
-    pub(super) fn new(
-        shapes: Shapes,
-        feeds: &[(Endpoint, Tensor)],
-        fetches: &[Endpoint],
-        outputs: &[Tensor],
-    ) -> Answered {
-        Answered { shapes, feeds: feeds.to_vec(), fetches: fetches.to_vec(), outputs: outputs.to_vec() }
+impl Answered<'_> {
+    /// Returns whether it may be kept.
+    pub(super) fn is_small(&self) -> bool {
+        let tensors = self.feeds.iter().map(|(_, tensor)| tensor).chain(self.outputs);
+        tensors.map(Tensor::memory).sum::<usize>() <= MOST_BYTES
+    }
+
+    fn kept(self) -> Kept {
+        let Answered { shapes, feeds, fetches, outputs } = self;
+        let feeds = feeds.iter().map(|(endpoint, tensor)| (*endpoint, tensor.copied())).collect();
+        Kept {
+            shapes,
+            feeds,
+            fetches: fetches.to_vec(),
+            outputs: outputs.iter().map(Tensor::copied).collect(),
+        }
     }
 }
 
 impl Route {
     /// Tries the other engine with new shapes, beside the requests. One is tried at a time: what comes meanwhile is tried
     /// when it comes again.
-    pub(super) fn try_shapes(&self, moved: &Moved, shared: &Arc<Shared>, answered: Answered) {
+    pub(super) fn try_shapes(&self, moved: &Moved, shared: &Arc<Shared>, answered: Answered<'_>) {
         if moved.tolerance.is_none() {
             return moved.chain.learn(answered.shapes, true);
         }
         if self.tries_shapes.swap(true, AcqRel) {
             return;
         }
-        let (handle, signature) = (Handle::of(shared), self.signature.clone());
+        let (handle, signature, kept) = (Handle::of(shared), self.signature.clone(), answered.kept());
         let started = priority::start_low("servable-shapes", move || {
             handle.with(|shared| {
                 let route = shared.routes.iter().find(|route| route.signature == signature);
-                route.map(|route| route.compare_shapes(shared, answered))
+                route.map(|route| route.compare_shapes(shared, kept))
             });
         });
         if let Err(why) = started {
@@ -57,17 +76,17 @@ impl Route {
         }
     }
 
-    fn compare_shapes(&self, shared: &Shared, answered: Answered) {
+    fn compare_shapes(&self, shared: &Shared, kept: Kept) {
         // It may have gone back meanwhile.
         if let Some(moved) = self.moved.load_full() {
-            self.compare_with(&moved, shared, answered);
+            self.compare_with(&moved, shared, kept);
         }
         self.tries_shapes.store(false, Release);
     }
 
     /// Compares what the other engine answers, and keeps whether that is alike.
-    fn compare_with(&self, moved: &Moved, shared: &Shared, answered: Answered) {
-        let Answered { shapes, feeds, fetches, outputs } = answered;
+    fn compare_with(&self, moved: &Moved, shared: &Shared, kept: Kept) {
+        let Kept { shapes, feeds, fetches, outputs } = kept;
         let options = self.trial_options(&*shared.reference);
         let got = guarded(|| Ok(moved.chain.run(&feeds, &fetches, options, NewShapes::Tried)));
         let difference = match got.unwrap_or_else(|why| Err(Declined::Failed(why))) {
@@ -81,6 +100,29 @@ impl Route {
         if let Err(why) = difference {
             // Numbers that cancel each other out make a difference, too: the next start may try again.
             self.refuse(&format!("new shapes: {why}"), false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DType;
+
+    #[test]
+    fn large_requests_and_answers_are_not_kept() {
+        let of = |bytes: usize| {
+            let length = i64::try_from(bytes).unwrap();
+            Tensor::numbers(DType::Int8, vec![length], vec![0; bytes].into())
+        };
+        let half = MOST_BYTES / 2;
+        for (fed, answered, is_small) in
+            [(half, half, true), (half, half + 1, false), (half + 1, half, false)]
+        {
+            let (feeds, outputs) = ([(Endpoint(0), of(fed))], [of(answered)]);
+            let answered =
+                Answered { shapes: Shapes::new(), feeds: &feeds, fetches: &[Endpoint(1)], outputs: &outputs };
+            assert_eq!(answered.is_small(), is_small);
         }
     }
 }

@@ -17,7 +17,7 @@ def empty(look: Look) -> Artifact | None:
     """Recognises a file without content."""
     if look.size:
         return None
-    return damaged("empty-file", "a file", "it is empty", COPY_AGAIN)
+    return damaged("empty-file", "an empty file", "a model was expected", COPY_AGAIN)
 
 
 def git_lfs_pointer(look: Look) -> Artifact | None:
