@@ -156,6 +156,11 @@ impl<C: Form> Forms<C> {
         }
     }
 
+    /// Returns a form for what both have alike.
+    pub(super) fn either(&self) -> Arc<C> {
+        self.there(Spread::AllCores).1
+    }
+
     /// Begins a run: returns the form that it takes, which counts it until it is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Turn<C> {
         let turn = self.turn(false);

@@ -181,7 +181,7 @@ impl Loaded {
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
         let begun = Instant::now();
-        let shapes = self.call(&self.forms.begin().compiled.inputs, feeds, fetches, options)?.shapes();
+        let shapes = self.call(&self.forms.either().inputs, feeds, fetches, options)?.shapes();
         for _ in 0..MOST_TRIES {
             let left = options.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
             let pass = admission.enter(&shapes, left)?;
