@@ -241,10 +241,12 @@ impl<C: Form> Forms<C> {
             // Runs that are alone have no form of theirs then.
             self.may_change.store(may_pass || wanted == Spread::AllCores, Relaxed);
         } else {
-            if self.kept == Kept::OneAtATime && !self.always.load(Relaxed) {
-                free(self.form(wanted.other()).swap(None));
-            }
+            let is_one = self.kept == Kept::OneAtATime && !self.always.load(Relaxed);
+            let former = is_one.then(|| self.form(wanted.other()).swap(None)).flatten();
             *changed = Some(Instant::now());
+            // A run that this one waits for may wait to have a form made anew.
+            drop(changed);
+            free(former);
             self.may_change.store(true, Relaxed);
         }
     }
@@ -422,6 +424,24 @@ pub(super) mod tests {
         }
         let (_, renewed) = forms.there(Spread::AllCores);
         assert!(!Arc::ptr_eq(&spoiled, &renewed));
+    }
+
+    #[test]
+    fn a_form_is_made_anew_while_it_waits_to_be_freed() {
+        let gauge = Box::leak(Box::new(Gauge::new(2)));
+        let forms = Forms::new(gauge, Made, Box::new(|_| Ok(Made)), Kept::OneAtATime, true);
+        let (_, held) = forms.there(Spread::AllCores);
+        let (sender, is_renewed) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| forms.change(Spread::CoreEach));
+            while forms.has(Spread::AllCores) {
+                std::thread::yield_now();
+            }
+            // It holds what the change waits for, as a run does.
+            let forms = &forms;
+            scope.spawn(move || sender.send(forms.renew(&held).is_ok()));
+            assert_eq!(is_renewed.recv_timeout(Duration::from_secs(10)), Ok(true));
+        });
     }
 
     #[test]

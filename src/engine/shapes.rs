@@ -3,7 +3,7 @@
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock};
 
 /// The shapes of all inputs of a run, each led by its number of dimensions.
 pub(super) type Shapes = SmallVec<[i64; 8]>;
@@ -18,7 +18,7 @@ pub(super) fn shapes_of<'t>(tensors: impl IntoIterator<Item = &'t Tensor>) -> Sh
     shapes
 }
 
-/// Most shapes that are remembered: further ones stay new.
+/// Most shapes that are remembered: with one more, all are forgotten.
 const MOST: usize = 4096;
 
 /// Shapes with which a model has run, each with whether that was well.
@@ -28,26 +28,21 @@ pub(super) struct KnownShapes(RwLock<HashMap<Shapes, bool>>);
 impl KnownShapes {
     /// Returns whether runs of `shapes` were well; `None` if they are new.
     pub(super) fn get(&self, shapes: &Shapes) -> Option<bool> {
-        self.read().get(shapes).copied()
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(shapes).copied()
     }
 
-    /// Returns whether nothing can be learned of further shapes.
-    pub(super) fn is_full(&self) -> bool {
-        self.read().len() >= MOST
-    }
-
-    /// Keeps whether a run was well. What was not stays so.
+    /// Keeps whether a run was well. What was not stays so, until it is forgotten.
     pub(super) fn learn(&self, shapes: Shapes, is_well: bool) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = known.get_mut(&shapes) {
             *before &= is_well;
-        } else if known.len() < MOST {
-            known.insert(shapes, is_well);
+            return;
         }
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<Shapes, bool>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        if known.len() >= MOST {
+            known.clear();
+        }
+        known.insert(shapes, is_well);
     }
 }
 
@@ -84,13 +79,13 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_kept() {
+    fn with_too_many_all_are_forgotten() {
         let known = KnownShapes::default();
         let shapes = |count: usize| Shapes::from_slice(&[1, i64::try_from(count).unwrap()]);
         (0..MOST).for_each(|count| known.learn(shapes(count), true));
-        assert!(known.is_full());
-        known.learn(shapes(MOST), true);
         known.learn(shapes(0), false);
         assert_eq!([MOST, 0, 1].map(|count| known.get(&shapes(count))), [None, Some(false), Some(true)]);
+        known.learn(shapes(MOST), true);
+        assert_eq!([MOST, 0, 1].map(|count| known.get(&shapes(count))), [Some(true), None, None]);
     }
 }

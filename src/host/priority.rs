@@ -48,17 +48,6 @@ pub(crate) fn at_low_priority<T: Send>(
     })
 }
 
-/// Starts a thread at low priority that nobody waits for.
-pub(crate) fn start_low(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
-    builder
-        .spawn(move || {
-            give_way();
-            work();
-        })
-        .map(drop)
-}
-
 /// Lowers the priority of the calling thread, on systems where threads have their own.
 pub(crate) fn give_way() {
     #[cfg(target_os = "linux")]

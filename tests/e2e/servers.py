@@ -117,15 +117,6 @@ def without_keras(folder: Path) -> dict[str, str]:
     }
 
 
-def without_onednn(errors: str) -> str:
-    """Returns what was written to standard error without TensorFlow's lines on oneDNN.
-
-    It writes them, whatever its level, on processors where it uses oneDNN by itself.
-    """
-    its = ("oneDNN custom operations are on", "All log messages before absl::InitializeLog() is called")
-    return "".join(line for line in errors.splitlines(keepends=True) if not any(one in line for one in its))
-
-
 def put_version(model: str, base: Path, version: int) -> Path:
     """Copies ``tests/models/MODEL/1`` to ``base/VERSION``, which appears atomically.
 

@@ -197,6 +197,7 @@ def _core_of(config: ServerConfig) -> _core.Server:
 
     _core.init_logging("warn", "text")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    tensorflow_library.set_onednn("auto")
     found = libraries.find_all(config.core.tensorflow_library, os.environ)
     if error := precision.unavailable(config.load.engine_precision, found.missing.get("openvino", "")):
         raise error

@@ -666,8 +666,9 @@ _SESSION = (
         "choice",
         "auto",
         "session",
-        "oneDNN's kernels in TensorFlow, for the whole process: on is often faster, and rounds otherwise; "
-        "auto: as TensorFlow decides for this processor",
+        "oneDNN's kernels in TensorFlow, for the whole process: on is faster, rounds otherwise, and is for "
+        "clients that are trusted, as some shapes of inputs end the process; auto: off, unless the "
+        "environment says otherwise (TF_ENABLE_ONEDNN_OPTS)",
         own=True,
         choices=("auto", "on", "off"),
     ),

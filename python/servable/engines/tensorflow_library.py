@@ -79,8 +79,15 @@ def _not_installed(looked: list[str]) -> str:
 
 
 def set_onednn(choice: str) -> None:
-    """Turns oneDNN's kernels ``on`` or ``off``, or leaves that to TensorFlow (``auto``): before it opens."""
-    if choice != "auto":
+    """Turns oneDNN's kernels ``on`` or ``off``, before TensorFlow opens.
+
+    ``auto``: off, unless the environment says otherwise. TensorFlow by itself uses them on processors with
+    AVX512_VNNI. With some shapes of inputs they end the process, or answer with memory that nobody wrote
+    (TensorFlow 2.21; docs/acceleration.md).
+    """
+    if choice == "auto":
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    else:
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1" if choice == "on" else "0"
 
 

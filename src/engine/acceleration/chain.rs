@@ -118,11 +118,6 @@ impl Chain {
         }
     }
 
-    /// Returns whether further shapes can be learned.
-    pub(super) fn learns(&self) -> bool {
-        self.known().is_some_and(|known| !known.is_full())
-    }
-
     fn known(&self) -> Option<&KnownShapes> {
         self.steps.iter().find_map(|step| step.known.as_ref())
     }

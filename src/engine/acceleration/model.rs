@@ -234,7 +234,7 @@ impl Route {
         let timeout = options.timeout.map(|timeout| time_left(timeout, begun.elapsed())).transpose()?;
         let outputs = shared.reference.run(feeds, fetches, RunOptions { timeout, ..options })?;
         match declined {
-            Declined::Shapes(shapes) if self.are_all(fetches) && moved.chain.learns() => {
+            Declined::Shapes(shapes) if self.are_all(fetches) => {
                 let answered = Answered { shapes, feeds, fetches, outputs: &outputs };
                 if answered.is_small() {
                     self.try_shapes(moved, shared, answered);

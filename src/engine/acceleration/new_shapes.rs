@@ -10,10 +10,10 @@ use super::model::{Handle, Moved, Route, Shared};
 use crate::engine::Endpoint;
 use crate::engine::shapes::Shapes;
 use crate::error::{Kind, guarded};
-use crate::host::priority;
 use crate::tensor::Tensor;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Release};
+use std::thread::Builder;
 
 /// Larger requests and answers stay with TensorFlow, as copies of them would be kept: bytes.
 const MOST_BYTES: usize = 128 << 20;
@@ -64,7 +64,8 @@ impl Route {
             return;
         }
         let (handle, signature, kept) = (Handle::of(shared), self.signature.clone(), answered.kept());
-        let started = priority::start_low("servable-shapes", move || {
+        // Not at low priority: requests may wait for its run in the other engine.
+        let started = Builder::new().name("servable-shapes".to_owned()).spawn(move || {
             handle.with(|shared| {
                 let route = shared.routes.iter().find(|route| route.signature == signature);
                 route.map(|route| route.compare_shapes(shared, kept))
@@ -77,26 +78,31 @@ impl Route {
     }
 
     fn compare_shapes(&self, shared: &Shared, kept: Kept) {
-        // It may have gone back meanwhile.
-        if let Some(moved) = self.moved.load_full() {
-            self.compare_with(&moved, shared, kept);
+        let compared = guarded(|| {
+            // It may have gone back meanwhile.
+            let moved = self.moved.load_full();
+            moved.into_iter().for_each(|moved| self.compare_with(&moved, shared, &kept));
+            Ok(())
+        });
+        if let Err(why) = compared {
+            self.refuse(&format!("new shapes: {}", why.message), false);
         }
         self.tries_shapes.store(false, Release);
     }
 
     /// Compares what the other engine answers, and keeps whether that is alike.
-    fn compare_with(&self, moved: &Moved, shared: &Shared, kept: Kept) {
+    fn compare_with(&self, moved: &Moved, shared: &Shared, kept: &Kept) {
         let Kept { shapes, feeds, fetches, outputs } = kept;
         let options = self.trial_options(&*shared.reference);
-        let got = guarded(|| Ok(moved.chain.run(&feeds, &fetches, options, NewShapes::Tried)));
+        let got = guarded(|| Ok(moved.chain.run(feeds, fetches, options, NewShapes::Tried)));
         let difference = match got.unwrap_or_else(|why| Err(Declined::Failed(why))) {
-            Ok(got) => compare::difference(&outputs, &got, moved.tolerance.unwrap_or(f64::MAX)),
+            Ok(got) => compare::difference(outputs, &got, moved.tolerance.unwrap_or(f64::MAX)),
             // Another run of these shapes may have other numbers, or more time.
             Err(Declined::Numbers | Declined::Shapes(_) | Declined::Unlike) => return self.decline(),
             Err(Declined::Failed(why)) if why.kind == Kind::DeadlineExceeded => return self.decline(),
             Err(Declined::Failed(why)) => Err(format!("it refused a run: {}", why.message)),
         };
-        moved.chain.learn(shapes, difference.is_ok());
+        moved.chain.learn(shapes.clone(), difference.is_ok());
         if let Err(why) = difference {
             // Numbers that cancel each other out make a difference, too: the next start may try again.
             self.refuse(&format!("new shapes: {why}"), false);

@@ -42,6 +42,15 @@ impl Admission {
         pass.ok_or_else(too_late)
     }
 
+    /// Waits for the turn of a run that is to be alone, whatever its shapes, no longer than `timeout`.
+    pub(super) fn enter_alone(&self, timeout: Option<Duration>) -> Result<Pass<'_>> {
+        let pass = match timeout {
+            None => Some(self.wait_alone()),
+            Some(timeout) => self.wait_alone_until(Instant::now() + timeout.min(LONGEST)),
+        };
+        pass.ok_or_else(too_late)
+    }
+
     /// Returns a pass if nothing has to end first and no other run has to wait for this one.
     pub(super) fn enter_at_once(&self, shapes: &Shapes) -> Option<Pass<'_>> {
         let _runs = self.is_well(shapes).then(|| self.runs.try_read())??;
@@ -50,11 +59,13 @@ impl Admission {
 
     /// Keeps how a run of `shapes` ended.
     pub(super) fn learn(&self, shapes: &Shapes, result: &Result<Vec<Tensor>>) {
-        match result {
-            Ok(_) if self.known.get(shapes).is_none() => self.known.learn(shapes.clone(), true),
-            // Other failures are not of the run.
-            Err(why) if why.kind == Kind::InvalidArgument => self.known.learn(shapes.clone(), false),
-            Ok(_) | Err(_) => {}
+        match (result, self.known.get(shapes)) {
+            (Ok(_), None) => self.known.learn(shapes.clone(), true),
+            // Other failures are not of the run; and what is not known is as good as what failed.
+            (Err(why), Some(_)) if why.kind == Kind::InvalidArgument => {
+                self.known.learn(shapes.clone(), false)
+            }
+            (Ok(_), Some(_)) | (Err(_), _) => {}
         }
     }
 
@@ -66,16 +77,24 @@ impl Admission {
         if self.is_well(shapes) {
             return Pass::Beside { _runs: self.runs.read() };
         }
+        self.wait_alone()
+    }
+
+    fn wait_alone(&self) -> Pass<'_> {
         let _next = self.next_alone.lock();
         Pass::Alone { _runs: self.runs.write(), _next }
+    }
+
+    fn wait_alone_until(&self, deadline: Instant) -> Option<Pass<'_>> {
+        let _next = self.next_alone.try_lock_until(deadline)?;
+        Some(Pass::Alone { _runs: self.runs.try_write_until(deadline)?, _next })
     }
 
     fn wait_until(&self, shapes: &Shapes, deadline: Instant) -> Option<Pass<'_>> {
         if self.is_well(shapes) {
             return Some(Pass::Beside { _runs: self.runs.try_read_until(deadline)? });
         }
-        let _next = self.next_alone.try_lock_until(deadline)?;
-        Some(Pass::Alone { _runs: self.runs.try_write_until(deadline)?, _next })
+        self.wait_alone_until(deadline)
     }
 }
 

@@ -49,8 +49,9 @@ pub(super) fn ir(library: &'static Library, path: &Path) -> Result<Loaded> {
         },
     };
     let compile = move |spread| -> Result<Compiled> {
-        let read = model.clone();
-        let compiled = library.starter.run(move || start::compile(library, &read, Precision::F32, spread))?;
+        let (read, spread_over) = (model.clone(), (spread, behaviour.may_loop()));
+        let compiled =
+            library.starter.run(move || start::compile(library, &read, Precision::F32, spread_over))?;
         let handle = compiled.map_err(|why| unusable(&file, "compiled", &why))?;
         let named = |kind, names| named_ports(api, kind, &model, &handle, names);
         let mut names = BTreeSet::new();
@@ -119,7 +120,8 @@ fn from_file(
         ((frozen.inputs.clone(), prepared.inputs), (frozen.outputs.clone(), prepared.outputs));
     let compile = move |spread| -> Result<Compiled> {
         let (file, folder) = (file.clone(), folder.as_ref().to_owned());
-        let compile = move || compile_kept(library, &file, &folder, (precision, spread));
+        let spread_over = (spread, behaviour.may_loop());
+        let compile = move || compile_kept(library, &file, &folder, precision, spread_over);
         let handle = library.starter.run(compile)??;
         let bound = |side, (specs, names): &(Vec<TensorSpec>, Vec<String>)| -> Result<Vec<Port>> {
             if size(&library.api, side, &handle)? != names.len() {
@@ -149,7 +151,8 @@ fn compile_kept(
     library: &Library,
     file: &CStr,
     folder: &Path,
-    (precision, spread): (Precision, Spread),
+    precision: Precision,
+    spread: (Spread, bool),
 ) -> Result<Handle<OvCompiledModel>> {
     let cache = c_string(folder)?;
     let _alone = kept::Alone::with(folder);

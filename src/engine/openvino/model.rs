@@ -61,16 +61,21 @@ pub(super) struct Loaded {
     pub(super) admission: Option<Admission>,
 }
 
-/// How often a run is tried, or a form made anew for it, because others failed while it went on: those of shapes that had
-/// only succeeded until then, each of them once.
-const MOST_TRIES: usize = 8;
+/// How often a run is tried because others failed while it went on, those of shapes that had only succeeded until then or
+/// that were cancelled: the second time it is alone.
+const MOST_TRIES: usize = 4;
 
 impl Behaviour {
+    /// Returns whether runs may not end.
+    pub(super) fn may_loop(self) -> bool {
+        self.termination <= Termination::MayLoop
+    }
+
     /// Returns whether the model is to have a single request: what a run leaves for the next is in the request; and
     /// where runs may not end, the next one has to wait where its time is kept, not in OpenVINO, which lets one request
     /// of a model run at a time.
     pub(super) fn one_request(self) -> bool {
-        self.has_state || self.termination <= Termination::MayLoop
+        self.has_state || self.may_loop()
     }
 }
 
@@ -180,20 +185,14 @@ impl Loaded {
         fetches: &[Endpoint],
         options: RunOptions,
     ) -> Result<Vec<Tensor>> {
-        let begun = Instant::now();
-        let shapes = self.call(&self.forms.either().inputs, feeds, fetches, options)?.shapes();
-        for _ in 0..MOST_TRIES {
+        let call = self.call(&self.forms.either().inputs, feeds, fetches, options)?;
+        let (shapes, begun) = (call.shapes(), call.begun);
+        for number in 0..MOST_TRIES {
             let left = options.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
-            let pass = admission.enter(&shapes, left)?;
-            let turn = self.forms.begin();
+            let pass =
+                if number == 0 { admission.enter(&shapes, left)? } else { admission.enter_alone(left)? };
+            let Some((turn, lease)) = self.unspoiled(&call)? else { continue };
             let compiled = turn.compiled.clone();
-            if self.is_spoiled(&turn) {
-                drop(turn);
-                self.forms.renew(&compiled)?;
-                continue;
-            }
-            let call = Call { begun, ..self.call(&compiled.inputs, feeds, fetches, options)? };
-            let lease = Lease::take(&compiled, call.left())?;
             let Some(result) = self.run_once(turn, lease, &call) else { continue };
             admission.learn(&shapes, &result);
             if pass.is_alone() && compiled.requests.failed() > 0 {
@@ -203,6 +202,24 @@ impl Loaded {
             return result;
         }
         Err(Error::new(Kind::Unavailable, "Too many runs of the model fail at once: try again"))
+    }
+
+    /// Returns a request of a form none of whose runs has failed, which is made if need be; `None` if others go on to fail.
+    /// A run that was cancelled fails later, when its loop ends, which those for the same request wait for.
+    fn unspoiled(&self, call: &Call<'_>) -> Result<Option<(Turn<Compiled>, Lease)>> {
+        for _ in 0..3 {
+            let turn = self.forms.begin();
+            if !self.is_spoiled(&turn) {
+                let lease = Lease::take(&turn.compiled, call.left())?;
+                if !self.is_spoiled(&turn) {
+                    return Ok(Some((turn, lease)));
+                }
+            }
+            let spoiled = turn.compiled.clone();
+            drop(turn);
+            self.forms.renew(&spoiled)?;
+        }
+        Ok(None)
     }
 
     /// Does a run; `None` if others failed meanwhile, so that it has to be done again.
@@ -219,7 +236,7 @@ impl Loaded {
     fn run_on(&self, turn: Turn<Compiled>, lease: Lease, call: &Call<'_>) -> Result<Vec<Tensor>> {
         let running = Running::new(lease, &call.fed)?;
         let running = match call.timeout {
-            Some(timeout) if self.behaviour.termination <= Termination::MayLoop => {
+            Some(timeout) if self.behaviour.may_loop() => {
                 running.within(timeout.saturating_sub(call.begun.elapsed()))?
             }
             _ => {
@@ -228,6 +245,7 @@ impl Loaded {
             }
         };
         drop(turn);
+        running.lease.holds(tensors::held(&running.lease).map_err(Failure::of_run)?);
         if call.timeout.is_some_and(|timeout| call.begun.elapsed() > timeout) {
             return Err(too_late());
         }

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// Most requests that are kept while no run needs them.
 const KEPT: usize = 4;
+/// A request whose outputs have more bytes is not kept: what a few large runs took would never go back.
+const KEPT_BYTES: usize = 16 << 20;
 
 /// The requests of a model.
 pub(super) struct Requests {
@@ -83,6 +85,8 @@ pub(super) struct Lease {
     /// `None` once it is given back.
     request: Option<Handle<OvInferRequest>>,
     has_failed: AtomicBool,
+    /// True if its outputs have more than [`KEPT_BYTES`].
+    is_large: AtomicBool,
     /// Held in the first run of a request, in which OpenVINO may pack weights again.
     _mapped: Option<MappedWeights>,
 }
@@ -117,8 +121,8 @@ impl Lease {
         request: Handle<OvInferRequest>,
         _mapped: Option<MappedWeights>,
     ) -> Lease {
-        let has_failed = AtomicBool::new(false);
-        Lease { compiled: compiled.clone(), request: Some(request), has_failed, _mapped }
+        let (has_failed, is_large) = (AtomicBool::new(false), AtomicBool::new(false));
+        Lease { compiled: compiled.clone(), request: Some(request), has_failed, is_large, _mapped }
     }
 
     pub(super) fn compiled(&self) -> &Arc<Compiled> {
@@ -138,6 +142,11 @@ impl Lease {
         self.compiled.requests.only_one
     }
 
+    /// Says how many bytes the outputs of its run have.
+    pub(super) fn holds(&self, bytes: usize) {
+        self.is_large.store(bytes > KEPT_BYTES, Ordering::Relaxed);
+    }
+
     /// Says that its run failed: it is not used again, unless it is the only one.
     pub(super) fn failed(&self) {
         self.has_failed.store(true, Ordering::Relaxed);
@@ -149,7 +158,8 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let requests = &self.compiled.requests;
         let mut free = requests.free();
-        let is_kept = free.requests.len() < KEPT && !*self.has_failed.get_mut();
+        let is_spent = *self.has_failed.get_mut() || *self.is_large.get_mut();
+        let is_kept = free.requests.len() < KEPT && !is_spent;
         if let Some(request) = self.request.take_if(|_| requests.only_one || is_kept) {
             free.requests.push(request);
         }

@@ -107,6 +107,23 @@ pub(super) fn result(lease: &Arc<Lease>, port: &Port, fed: &[Fed]) -> Result<Ten
     Ok(Tensor::numbers(port.dtype, shape, bytes))
 }
 
+/// Returns how many bytes all outputs of a run have that has ended, those that nobody fetches, too.
+pub(super) fn held(lease: &Lease) -> Result<usize, Failure> {
+    let api = lease.api();
+    let mut held = 0;
+    for port in &lease.compiled().outputs {
+        let mut length = 0;
+        let tensor = Handle::made(api, api.tensor_free, |made| {
+            // SAFETY: request and port are live, and of one model; no run is going on.
+            unsafe { (api.get_tensor)(lease.as_ptr(), port.handle.as_ptr(), made) }
+        })?;
+        // SAFETY: the tensor is live, the result ours.
+        check(api, unsafe { (api.tensor_byte_size)(tensor.as_ptr(), &raw mut length) })?;
+        held += length;
+    }
+    Ok(held)
+}
+
 fn overlap(one: &[u8], other: &[u8]) -> bool {
     let (one, other) = (one.as_ptr_range(), other.as_ptr_range());
     one.start < other.end && other.start < one.end

@@ -151,6 +151,8 @@ pub(super) struct Effects {
     pub(super) termination: Termination,
     /// True if it has an operation for which inputs need the declared number of dimensions ([`super::ranks`]).
     pub(super) needs_ranks: bool,
+    /// True if a part of it is compiled by XLA.
+    pub(super) is_compiled: bool,
 }
 
 /// Follows `outputs` (`node:index`) through `graph` back to `inputs`; these are fed, so nothing behind them runs.
@@ -159,10 +161,11 @@ pub(super) fn of<'g>(
     inputs: &BTreeSet<&'g str>,
     outputs: impl Iterator<Item = &'g str>,
 ) -> Effects {
-    let mut effects = Effects { none: true, termination: Termination::ByShapes, needs_ranks: false };
+    let mut effects =
+        Effects { none: true, termination: Termination::ByShapes, needs_ranks: false, is_compiled: false };
     let mut called: Vec<&str> = Vec::new();
     for node in reached(graph, inputs, outputs).into_values() {
-        effects.take(&node.op);
+        effects.take(node);
         called.extend(functions_of(node));
         called.push(&node.op);
     }
@@ -190,10 +193,12 @@ pub(super) fn reached<'g>(
 }
 
 impl Effects {
-    fn take(&mut self, op: &str) {
-        self.none &= !writes(op);
-        self.termination = self.termination.min(termination(op));
-        self.needs_ranks |= ranks::are_needed_by(op);
+    fn take(&mut self, node: &NodeDef) {
+        self.none &= !writes(&node.op);
+        self.termination = self.termination.min(termination(&node.op));
+        self.needs_ranks |= ranks::are_needed_by(&node.op);
+        let compiled = node.attr.get("_XlaMustCompile").and_then(|attr| attr.value.as_ref());
+        self.is_compiled |= compiled == Some(&Value::B(true));
     }
 
     /// Takes every node of the functions `called`, whether or not an output needs it: side effects run in any case.
@@ -208,7 +213,7 @@ impl Effects {
         while let Some(name) = called.pop() {
             let Some(function) = functions.get(name).filter(|_| seen.insert(name)) else { continue };
             for node in &function.node_def {
-                self.take(&node.op);
+                self.take(node);
                 called.extend(functions_of(node));
                 // A function may be called by its name as an operation.
                 called.push(&node.op);

@@ -41,6 +41,10 @@ impl Meta {
         self.effects.get(signature).is_some_and(|effects| effects.needs_ranks)
     }
 
+    pub(super) fn is_compiled(&self, signature: &str) -> bool {
+        self.effects.get(signature).is_some_and(|effects| effects.is_compiled)
+    }
+
     pub(super) fn termination(&self, signature: &str) -> Termination {
         self.effects.get(signature).map_or(Termination::Unknown, |effects| effects.termination)
     }

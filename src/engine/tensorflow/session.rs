@@ -42,7 +42,7 @@ pub(in crate::engine) struct Session {
     /// The tensors' names, indexed by [`Endpoint`], sorted.
     pub(super) endpoints: Vec<String>,
     pub(super) meta: Arc<Meta>,
-    /// What inputs need that go to kernels of oneDNN's.
+    /// What keeps the process from being ended by the shape of an input.
     ranks: Ranks,
 }
 
@@ -96,9 +96,7 @@ impl Session {
             (meta, _) => meta.unwrap_or_default(),
         };
         loaded.find_endpoints();
-        if api.uses_onednn {
-            loaded.ranks = Ranks::of(&loaded.meta, &loaded.endpoints);
-        }
+        loaded.ranks = Ranks::of(&loaded.meta, &loaded.endpoints, api.uses_onednn);
         Ok(loaded)
     }
 
@@ -114,7 +112,7 @@ impl Session {
             .map(|spec| spec.tensor.as_str())
             .collect();
         let session = FrozenSession::new(session, &endpoints, &outputs)?;
-        let ranks = if api.uses_onednn { Ranks::of(&meta, &endpoints) } else { Ranks::default() };
+        let ranks = Ranks::of(&meta, &endpoints, api.uses_onednn);
         Ok(Session {
             api,
             opened: Opened::OnFrozen(session),

@@ -129,8 +129,12 @@ impl AsRef<[u8]> for Owned {
 /// Most dimensions of a shape in TensorFlow.
 const MAX_RANK: usize = 254;
 
+/// Most elements that the other dimensions of a tensor without elements stand for. Some kernels end the process from 2³¹ on,
+/// and sums along the empty dimension have as many elements.
+const MOST_BESIDE_ZERO: i64 = 1 << 28;
+
 /// Refuses a shape that TensorFlow cannot hold, which would abort the process: too many dimensions, or a product beyond
-/// 64 bits, even if one of the dimensions is zero.
+/// 64 bits, even if one of the dimensions is zero; and large ones beside zero.
 fn check_shape(tensor: &Tensor) -> Result<()> {
     let shape = tensor.shape();
     let product =
@@ -140,6 +144,12 @@ fn check_shape(tensor: &Tensor) -> Result<()> {
             "A tensor of {} dimensions {:?}… cannot be fed: at most {MAX_RANK} dimensions, whose product fits 64 bits",
             shape.len(),
             &shape[..shape.len().min(8)]
+        )));
+    }
+    if tensor.is_empty() && product.is_some_and(|product| product > MOST_BESIDE_ZERO) {
+        return Err(Error::invalid(format!(
+            "A tensor without elements of shape {shape:?} cannot be fed: the product of the other dimensions may be at most \
+             {MOST_BESIDE_ZERO}"
         )));
     }
     Ok(())
@@ -231,5 +241,26 @@ fn string_tensor(api: &'static Api, tensor: &Tensor, strings: &Strings) -> *mut 
             release,
             Box::into_raw(array).cast(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_that_would_end_the_process_are_refused() {
+        let check = |shape: &[i64]| {
+            check_shape(&Tensor::numbers(DType::Float, shape.to_vec(), Bytes::new()))
+                .map_err(|why| why.message)
+        };
+        for good in [&[0][..], &[0, 224, 224, 3], &[1 << 28, 0], &[0, 1 << 14, 1 << 14]] {
+            assert_eq!(check(good), Ok(()));
+        }
+        for bad in [&[0, (1 << 28) + 1][..], &[1 << 31, 0], &[0, i64::MAX], &[0, 1 << 15, 1 << 14]] {
+            assert!(check(bad).unwrap_err().contains("the product of the other dimensions may be at most"));
+        }
+        assert!(check(&[0, 1 << 32, 1 << 32]).unwrap_err().contains("whose product fits 64 bits"));
+        assert!(check(&[0; 255]).unwrap_err().contains("at most 254 dimensions"));
     }
 }
