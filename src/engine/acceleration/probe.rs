@@ -40,6 +40,12 @@ pub(super) fn inputs(inputs: &[TensorSpec], sample: &Feeds, made_up: bool) -> Ve
     made
 }
 
+/// Returns `sample` with random numbers in place of its floats: one that is blank says little of an answer.
+pub(super) fn made_up(sample: &[(Endpoint, Tensor)]) -> Feeds {
+    let mut random = Random(11);
+    sample.iter().map(|(endpoint, tensor)| (*endpoint, randomised_floats(tensor, &mut random))).collect()
+}
+
 /// Returns `sample` with the largest numbers that another engine gets, and with the smallest that are not 0: what is no
 /// number for the reference has to be none for it, too. Empty if there is no floating-point number in it.
 pub(super) fn extremes(sample: &Feeds) -> Vec<Feeds> {

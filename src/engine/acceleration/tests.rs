@@ -322,7 +322,11 @@ fn new_shapes_and_numbers_that_are_not_finite_are_tensorflows() {
         let after = runs();
         (after.0 - before.0, after.1 - before.1)
     };
-    assert_eq!([ran_by(&five(1.0)), ran_by(&five(2.0))], [(1, 1), (0, 1)], "TensorFlow first");
+    assert_eq!(
+        [ran_by(&five(1.0)), ran_by(&five(2.0))],
+        [(2, 2), (0, 1)],
+        "TensorFlow first; with its numbers, and made-up ones"
+    );
     for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         assert_eq!(ran_by(&five(special)), (1, 0));
     }
@@ -395,16 +399,40 @@ fn new_shapes_are_tried_one_at_a_time_and_for_nobody_no_more() {
     [30, 31, 30].into_iter().for_each(run);
     drop(waiting);
     model.settle();
-    assert_eq!(runs.load(Relaxed), before + 1, "the first one alone");
+    assert_eq!(runs.load(Relaxed), before + 2, "the first one alone, with its numbers and made-up ones");
     run(30);
-    assert_eq!(runs.load(Relaxed), before + 2, "it is known");
+    assert_eq!(runs.load(Relaxed), before + 3, "it is known");
     let waiting = model.keeps_waiting();
     run(31);
     model.end();
     drop(waiting);
     // The model, and what it moved to, wait for nothing any more.
     drop(model);
-    assert_eq!(runs.load(Relaxed), before + 2);
+    assert_eq!(runs.load(Relaxed), before + 3);
+}
+
+#[test]
+fn a_blank_request_says_too_little_of_new_shapes() {
+    // Twice the sum of zeros is the sum.
+    let doubled = |outputs: Vec<Tensor>| {
+        let twice = |tensor: &Tensor| {
+            let numbers = tensor.bytes().chunks_exact(4);
+            let bytes: Vec<u8> = numbers
+                .flat_map(|four| (2.0 * f32::from_le_bytes(four.try_into().unwrap())).to_le_bytes())
+                .collect();
+            Tensor::numbers(DType::Float, tensor.shape().to_vec(), bytes.into())
+        };
+        Ok(outputs.iter().map(twice).collect())
+    };
+    let model = accelerated(slow_reference(), fast(move || made(FAST, where_it_is_long(doubled))), false);
+    assert_eq!(prepared(&model).progress, Progress::Moved);
+    let answer = |value: f32| {
+        let outputs = model.run(&both(30, value), &[Endpoint(2), SUM], OPTIONS).unwrap();
+        model.settle();
+        f32::from_le_bytes(outputs[1].bytes()[..4].try_into().unwrap())
+    };
+    assert_eq!([answer(0.0), answer(1.0)], [0.0, 2.0]);
+    assert_eq!(report(&model).refused, 1);
 }
 
 #[test]
@@ -562,8 +590,8 @@ fn a_run_for_some_outputs_says_nothing_of_the_others() {
         fast_runs.load(Relaxed) - before
     };
     let all = [Endpoint(2), SUM];
-    // The first run for all is TensorFlow's, and then tried.
-    assert_eq!([ran(&[SUM]), ran(&[SUM]), ran(&all), ran(&all), ran(&[SUM])], [0, 0, 1, 1, 1]);
+    // The first run for all is TensorFlow's, and then tried, also with made-up numbers.
+    assert_eq!([ran(&[SUM]), ran(&[SUM]), ran(&all), ran(&all), ran(&[SUM])], [0, 0, 2, 1, 1]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::numbers::Numbers;
 use super::operations::{self, Operation};
 use super::refusal::Refusal;
 use super::{attributes, types};
+use crate::pb::tensorflow::NodeDef;
 use crate::tensor::DType;
 
 /// What is known of a value.
@@ -290,6 +291,10 @@ fn attributes_fit(graph: &Graph<'_>, node: &Node<'_>) -> Result<(), &'static str
         "Mean" | "Sum" | "Max" | "Min" if integers(1).is_some_and(|axes| axes.is_empty()) => {
             Err("a reduction of no axis")
         }
+        // OpenVINO takes the index at another place, as for `x[None, -1]`.
+        "StridedSlice" if is_set(def, "new_axis_mask") && is_set(def, "shrink_axis_mask") => {
+            Err("a new dimension beside an index")
+        }
         // OpenVINO refuses these, so they would keep all of a part from it.
         "ReverseV2" if integers(1).is_none_or(|axes| axes.len() != 1) => Err("a reversal of several axes"),
         // Both are as exact as 1, where they are small, too: enough beside 1, and for parts of another value, as in GELU.
@@ -303,6 +308,10 @@ fn attributes_fit(graph: &Graph<'_>, node: &Node<'_>) -> Result<(), &'static str
         }
         _ => Ok(()),
     }
+}
+
+fn is_set(def: &NodeDef, mask: &str) -> bool {
+    attributes::int(def, mask).unwrap_or(0) != 0
 }
 
 /// Returns whether `node` is no output, and all that takes what it gives is as `fits` says.

@@ -495,3 +495,55 @@ fn steps_over_a_deep_window_stay() {
     assert!(is_moved(2, "SAME") && is_moved(3, "VALID"));
     assert!(!is_moved(3, "SAME"));
 }
+
+/// A slice of `x`, which is of this shape, in a product: its masks are those of an ellipsis, new dimensions and indices.
+fn cut_out(shape: &[i64], begin: &[i32], end: &[i32], masks: [i64; 3]) -> bool {
+    let mut graph = Builder::default();
+    graph.input("x", DType::Float, shape).integers("begin", begin).integers("end", end);
+    graph.integers("strides", &vec![1; begin.len()]);
+    let index = [("T", DType::Float), ("Index", DType::Int32)];
+    graph.node("part", "StridedSlice", &["x", "begin", "end", "strides"], &index);
+    for (name, mask) in ["ellipsis_mask", "new_axis_mask", "shrink_axis_mask"].iter().zip(masks) {
+        graph.with(name, Value::I(mask));
+    }
+    plan(&graph.dense("y", "part", 8).frozen(&["y"])).is_ok_and(|parts| moves(&parts, "StridedSlice"))
+}
+
+#[test]
+fn an_ellipsis_of_nothing_and_a_new_dimension_beside_an_index_stay() {
+    // x[1:5, ..., 0:8] of two dimensions ends the process, and x[None, -1] is another row.
+    assert!(!cut_out(&[9, 9], &[1, 0, 0], &[5, 0, 8], [2, 0, 0]));
+    assert!(cut_out(&[9, 2, 9], &[1, 0, 0], &[5, 0, 8], [2, 0, 0]));
+    assert!(!cut_out(&[9, 8], &[0, 1], &[0, 2], [0, 1, 2]));
+    assert!(cut_out(&[9, 8], &[0, 1], &[0, 3], [0, 1, 0]));
+}
+
+#[test]
+fn blocks_of_constants_and_of_open_sizes_stay() {
+    let is_moved = |shape: &[i64], of: &str| {
+        let mut graph = Builder::default();
+        graph.input("x", DType::Float, shape).weights("c", &[1, 6, 8]).integers("axis", &[1]);
+        graph.constant("block", DType::Int32, &[1], 3i32.to_le_bytes().to_vec());
+        graph.constant("pads", DType::Int32, &[1, 2], vec![0; 8]);
+        graph.dense("d", "x", 8).floats("s", "SpaceToBatchND", &[of, "block", "pads"]);
+        graph.floats("m", "Mean", &["s", "axis"]).floats("y", "AddV2", &["d", "m"]);
+        plan(&graph.frozen(&["y"])).is_ok_and(|parts| moves(&parts, "SpaceToBatchND"))
+    };
+    assert!(is_moved(&[-1, -1, 8], "x") && is_moved(&[-1, 6, 4, 8], "x"));
+    assert!(!is_moved(&[-1, -1, 8], "c") && !is_moved(&[-1, -1, 4, 8], "x"));
+}
+
+#[test]
+fn attention_of_any_length_without_a_mask_stays() {
+    let is_moved = |length: i64, is_masked: bool| {
+        let mut graph = Builder::default();
+        graph.input("x", DType::Float, &[-1, length, 8]).input("mask", DType::Float, &[-1, 1, length]);
+        graph.floats("scores", "BatchMatMulV2", &["x", "x"]).with("adj_y", Value::B(true));
+        graph.floats("masked", "AddV2", &["scores", "mask"]);
+        graph.floats("p", "Softmax", &[if is_masked { "masked" } else { "scores" }]);
+        let graph = graph.floats("y", "BatchMatMulV2", &["p", "x"]).frozen(&["y"]);
+        plan(&graph).is_ok_and(|parts| moves(&parts, "Softmax"))
+    };
+    assert!(is_moved(-1, true) && is_moved(16, false));
+    assert!(!is_moved(-1, false));
+}
