@@ -174,21 +174,25 @@ def measure(
                     point.samples[engine].append(ask(server, point.clients, options.seconds))
         resident = {engine: memory_bytes(server.pid, "VmRSS") for engine, server in servers.items()}
         found = auto.engines(model.name)["serving_default"]
-    if found["progress"] == "moved":
-        resident[LET_GO] = without_session(options, model, asks["gRPC"])
+    let_go = without_session(options, model, asks["gRPC"]) if found["progress"] == "moved" else 0
+    if let_go:
+        resident[LET_GO] = let_go
     return Figures(
         model.name, request.title, found["engine"], points_, resident, starts(options, model, request)
     )
 
 
 def without_session(options: argparse.Namespace, model: Model, ask: Ask | None) -> int:
-    """Returns the resident bytes of a server without TensorFlow's session, after a load."""
+    """Returns the resident bytes of a server whose session is let go, after a load; 0 if its model stays."""
     assert ask is not None
     goes = argparse.Namespace(**{**vars(options), "flag": [*options.flag, REFERENCE_IDLE]})
     with (
         tempfile.TemporaryDirectory(prefix="servable-engines-") as cache,
         serving(goes, model, "auto", Path(cache)) as server,
     ):
+        wait_until(lambda: server.is_decided(model.name), DECIDED_SECONDS, f"{model.name} to be decided")
+        if server.engines(model.name)["serving_default"]["progress"] != "moved":
+            return 0
         server.process.wait_for(SESSION_GOES)
         ask(server, max(options.clients), options.seconds)
         return memory_bytes(server.pid, "VmRSS")
