@@ -265,8 +265,8 @@ def test_the_budget_holds_and_what_is_used_least_leaves(tmp_path: Path) -> None:
             seen = metrics(served).items()
             return [size for key, size in seen if key.startswith(taken) and '"first"' not in key]
 
-        # A load that took more than expected makes others leave afterwards; beside other work, one of them may
-        # be counted for more than it takes.
+        # A load that took more than expected makes others leave afterwards; beside other work, one of them
+        # may be counted for more than it takes.
         assert until(lambda: sum(sizes()) - max(sizes()) <= budget), f"{sizes()} of {budget}"
         seen, there = metrics(served), loaded(served)
         assert seen["servable_memory_budget_bytes"] == budget

@@ -303,8 +303,8 @@ def test_key_and_certificate_belong_together(folder: Path) -> None:
 class Asking:
     """Clients that ask without pause; ``failed`` has every answer that was not right.
 
-    unsent: requests that OpenSSL could not write, which clients send again: on a busy machine there is one now
-    and then.
+    unsent: requests that OpenSSL could not write, which clients send again: on a busy machine there is one
+    now and then.
     """
 
     answered: int = 0
