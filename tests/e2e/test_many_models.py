@@ -262,8 +262,8 @@ def test_the_budget_holds_and_what_is_used_least_leaves(tmp_path: Path) -> None:
         seen = metrics(served)
         there = loaded(served)
         each = {name: seen[f'servable_model_memory_bytes{{model="{name}",version="1"}}'] for name in there}
-        # Both of these are loaded at the start, in any order. What the first one takes is TensorFlow's, too, which
-        # the budget does not count.
+        # Both of these are loaded at the start, in any order. What the first one takes is TensorFlow's, too,
+        # which the budget does not count.
         assert sum(each.values()) - max(each["first"], each["pinned"]) <= budget, each
         assert seen["servable_memory_budget_bytes"] == budget
         assert seen["servable_model_rests_total"] > 0
