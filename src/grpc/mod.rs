@@ -131,7 +131,11 @@ impl GrpcService {
         let path = request.uri().path();
         match self.standard.iter().find(|service| path.starts_with(service.prefix)) {
             Some(service) => Body::streamed(service.call(request).await, self.stages.clone(), pass),
-            None => reply::failed(Error::new(Kind::Unimplemented, format!("There is no method {path}"))),
+            None => {
+                let refusal = Error::new(Kind::Unimplemented, format!("There is no method {path}"));
+                message::leave(request.into_body()).await;
+                reply::failed(refusal)
+            }
         }
     }
 }
@@ -255,7 +259,10 @@ impl GrpcService {
                 head.extensions.insert(shown);
                 pass
             }
-            Err(refused) => return reply::failed(refused),
+            Err(refused) => {
+                message::leave(body).await;
+                return reply::failed(refused);
+            }
         };
         let method = self.of_open_inference(head.uri.path());
         if method == Some(v2::STREAM) {

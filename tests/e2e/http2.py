@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from conftest import Served
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST_STREAM, SETTINGS, CONTINUATION = 0, 1, 3, 4, 9
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
 END_STREAM, END_HEADERS = 1, 4
 
 
@@ -34,11 +34,12 @@ def literal(text: str) -> bytes:
 
 
 class Raw:
-    """A connection that can send anything."""
+    """A connection, to the gRPC port unless ``port`` is another, that can send anything."""
 
-    def __init__(self, served: Served) -> None:
-        assert served.grpc_port is not None
-        self.socket = socket.create_connection(("127.0.0.1", served.grpc_port), timeout=30)
+    def __init__(self, served: Served, port: int | None = None) -> None:
+        port = port or served.grpc_port
+        assert port is not None
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
 
     def __enter__(self) -> Raw:
         return self
@@ -78,3 +79,29 @@ class Raw:
         while head := stream.read(9):
             length, (kind, flags) = int.from_bytes(head[:3], "big"), head[3:5]
             yield kind, flags, int.from_bytes(head[5:9], "big"), stream.read(length)
+
+
+def until_kind(
+    frames: Iterator[tuple[int, int, int, bytes]], kind: int
+) -> Iterator[tuple[int, int, int, bytes]]:
+    """Yields ``frames`` up to the first of ``kind``, which is the last."""
+    for one in frames:
+        yield one
+        if one[0] == kind:
+            return
+    raise AssertionError(f"the connection ended without a frame of kind {kind}")
+
+
+def assert_none_is_reset(raw: Raw, path: str, message: bytes, *more: tuple[str, str]) -> None:
+    """Makes 1,200 calls, each ended by a frame of its own; fails if one is reset, or the connection ended."""
+    block, ping = headers(path, *more), frame(PING, 0, 0, bytes(8))
+    frames = raw.open().send(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 30))).frames()
+    for stream in range(1, 2401, 2):
+        raw.send(frame(HEADERS, END_HEADERS, stream, block) + frame(DATA, 0, stream, message) + ping)
+        seen = list(until_kind(frames, PING))
+        raw.send(frame(DATA, END_STREAM, stream))
+        while not any(of == stream and kind == HEADERS and flags & END_STREAM for kind, flags, of, _ in seen):
+            seen.append(next(frames))
+        raw.send(ping)
+        seen += until_kind(frames, PING)
+        assert not any(kind == RST_STREAM for kind, _, _, _ in seen), f"stream {stream} was reset"

@@ -20,6 +20,7 @@ from http2 import (
     RST_STREAM,
     SETTINGS,
     Raw,
+    assert_none_is_reset,
     frame,
     headers,
     literal,
@@ -153,6 +154,17 @@ def test_a_client_that_closes_its_half_late_is_answered(served: Served) -> None:
         raw.send(frame(DATA, 0, 1, b"\x00" + struct.pack(">I", len(message)) + message))
         # The end of the stream was not sent, and the answer does not wait for it.
         assert any(kind == DATA and struct.pack("<f", 2.5) in data for kind, _, _, data in raw.frames())
+
+
+@pytest.mark.parametrize(
+    ("method", "model"), [("Predict", "half_plus_two"), ("Predict", "nobody"), ("Nothing", "half_plus_two")]
+)
+def test_a_stream_may_end_by_a_frame_of_its_own(served: Served, method: str, model: str) -> None:
+    """As many clients end each. A thousand frames to streams that are closed would end the connection."""
+    request = floats_request(model, 1.0).SerializeToString()
+    message = b"\x00" + struct.pack(">I", len(request)) + request
+    with Raw(served) as raw:
+        assert_none_is_reset(raw, f"/tensorflow.serving.PredictionService/{method}", message)
 
 
 def test_streams_that_end_within_a_message_are_refused(served: Served) -> None:

@@ -17,6 +17,7 @@ import pytest
 from certificates import Authority
 from conftest import Served
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from http2 import Raw, assert_none_is_reset
 from prometheus import PAGE, monitoring
 from servers import ADMIN, DROP_IN, MODELS, WITH_GRPC, admin_url, serving, until
 from stubs import floats_request, own_message
@@ -245,6 +246,11 @@ def test_grpc(served: Served, file: TokenFile, path: str, request_message: bytes
     for name, token in file.tokens.items():
         code, text = grpc_call(served, path, request_message, token)
         assert (code not in REFUSED) == (anybody or name in who.split()), (name, code, text)
+
+
+def test_calls_that_are_refused_do_not_end_the_connection(served: Served) -> None:
+    with Raw(served) as raw:
+        assert_none_is_reset(raw, PREDICTION + "Predict", bytes(5), ("authorization", f"Bearer {WRONG}"))
 
 
 def test_grpc_takes_api_keys(served: Served, file: TokenFile) -> None:
