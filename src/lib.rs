@@ -31,6 +31,7 @@
 
 pub mod access;
 pub mod admin;
+mod arriving;
 pub mod auth;
 pub mod batch;
 pub mod bench;

@@ -347,7 +347,17 @@ def test_http_is_in_the_protocols() -> None:
     crates = users_of(rf"\b({'|'.join(HTTP_CRATES)})::")
     assert "http/connection.rs" in crates
     # As servers, and as clients: of a collector, and of servers under load.
-    servers = ("http/", "http2/", "rest/", "browsers/", "admin/", "console/", "server.rs", "grpc/")
+    servers = (
+        "http/",
+        "http2/",
+        "rest/",
+        "browsers/",
+        "admin/",
+        "console/",
+        "server.rs",
+        "grpc/",
+        "arriving.rs",
+    )
     assert outside(crates, *servers, "telemetry/", "bench/") == set()
     assert users_of(r"\bserde_json\b") == set()
 

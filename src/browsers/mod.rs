@@ -8,6 +8,7 @@ mod cors;
 mod text;
 mod web;
 
+use crate::arriving::Arriving;
 use crate::config::Options;
 use crate::connections::Connection;
 use crate::grpc::GrpcService;
@@ -19,7 +20,6 @@ use cors::Cors;
 pub(crate) use cors::{Leave, widen};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 pub use text::Quanta;
@@ -57,8 +57,8 @@ impl Browsers {
         &self,
         client: &Arc<Connection>,
         stream: Option<&Client>,
-        request: Request<Incoming>,
-    ) -> ControlFlow<Response<Bytes>, Request<Incoming>> {
+        request: Request<Arriving>,
+    ) -> ControlFlow<Response<Bytes>, Request<Arriving>> {
         let Some(asked) = self.asked(&request) else { return ControlFlow::Continue(request) };
         let (head, body) = request.into_parts();
         let (fields, version) = (Fields::of(&head.headers), head.version);
@@ -82,7 +82,7 @@ impl Browsers {
         ControlFlow::Break(response)
     }
 
-    fn asked(&self, request: &Request<Incoming>) -> Option<Asked<'_>> {
+    fn asked(&self, request: &Request<Arriving>) -> Option<Asked<'_>> {
         match *request.method() {
             Method::POST if web::is_call(request.headers()) => self.grpc.as_ref().map(Asked::Call),
             Method::OPTIONS if cors::is_preflight(request.headers()) => {
@@ -94,7 +94,7 @@ impl Browsers {
     }
 
     /// Returns what the answer to `request` tells browsers of other origins.
-    pub(crate) fn leave(&self, request: &Request<Incoming>) -> Leave {
+    pub(crate) fn leave(&self, request: &Request<Arriving>) -> Leave {
         match self.cors.as_ref().filter(|_| self.is_shared(request.uri().path())) {
             Some(cors) => cors.leave(request.headers()),
             None => Leave::default(),

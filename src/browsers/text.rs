@@ -1,6 +1,7 @@
 //! Base64 as gRPC-Web has it: frames are encoded one by one or several at once, so that padding may stand anywhere between
 //! quanta of four characters.
 
+use crate::arriving::Arriving;
 use crate::error::{Error, Result};
 use crate::grpc::broken;
 use base64::Engine;
@@ -8,7 +9,6 @@ use base64::prelude::BASE64_STANDARD;
 use base64::write::EncoderWriter;
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use hyper::body::Incoming;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::pin::Pin;
@@ -19,13 +19,13 @@ const QUANTUM: usize = 4;
 
 /// A body in base64, decoded as it comes.
 pub(super) struct Decoded {
-    body: Incoming,
+    body: Arriving,
     quanta: Quanta,
     is_done: bool,
 }
 
 impl Decoded {
-    pub(super) fn new(body: Incoming) -> Decoded {
+    pub(super) fn new(body: Arriving) -> Decoded {
         Decoded { body, quanta: Quanta::default(), is_done: false }
     }
 

@@ -2,6 +2,7 @@
 //! read text alone. The calls themselves are [`crate::grpc`]'s; one answer is brought for each.
 
 use super::text::{self, Decoded};
+use crate::arriving::Arriving;
 use crate::connections::Connection;
 use crate::error::{Error, Result};
 use crate::grpc::{self, CallBody, Caller, Content, GrpcService, Left};
@@ -11,7 +12,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ pub(super) async fn call(
     form: Form,
     client: &Arc<Connection>,
     stream: Option<&Client>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Response<Bytes> {
     let wanted = Form::wanted(request.headers(), form);
     let left = stream.cloned().map(|stream| -> Left { Box::pin(async move { stream.left().await }) });

@@ -1,10 +1,10 @@
 //! The body of a call, whatever has brought it here.
 
+use crate::arriving::Arriving;
 use crate::error::{Error, Kind};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 /// The body: messages with their prefixes.
 pub(crate) enum CallBody {
     /// As it comes.
-    Plain(Incoming),
+    Plain(Arriving),
     /// What another protocol makes of it.
     Decoded(UnsyncBoxBody<Bytes, Error>),
     /// All of it, from the process itself.

@@ -15,11 +15,8 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use std::future::poll_fn;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
 /// Finds the offset of the block worth aligning, given the beginning of a message.
 pub(super) type Locate = fn(&[u8]) -> Option<usize>;
@@ -35,9 +32,6 @@ const RESERVED: [usize; 2] = [64 << 10, 16 << 20];
 /// Largest size that a compressed message may unpack to, in bytes: little cost to the client must not exhaust the
 /// server.
 const UNPACKED: usize = 256 << 20;
-/// Most bytes, and longest time, for which what follows a call's message, or a refused call, is read.
-const DRAINED: usize = 1 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// A whole message.
 #[derive(Debug)]
@@ -87,45 +81,11 @@ pub(super) async fn read<B>(
     locate: Option<Locate>,
 ) -> Result<Message>
 where
-    B: Body<Data = Bytes, Error: Into<Error> + Send> + Send + Unpin + 'static,
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Error>,
 {
     let mut stream = Stream::new(body, limits.pace);
-    let message = stream.message(headers, limits, locate).await?.ok_or_else(|| cut_off(0, PREFIX))?;
-    leave(stream.body).await;
-    Ok(message)
-}
-
-/// Takes what is left of a call that needs no more of its `body`, beside what is done for it. Many clients say the end of a
-/// stream in a frame of its own; where the answer was complete before, that frame would be one to a closed stream, and a
-/// thousand of these end the connection.
-pub(super) async fn leave<B>(body: B)
-where
-    B: Body<Data = Bytes, Error: Send> + Send + Unpin + 'static,
-{
-    if body.is_end_stream() {
-        return;
-    }
-    let mut rest = Box::pin(drain(body));
-    let at_once = poll_fn(|cx| Poll::Ready(rest.as_mut().poll(cx))).await;
-    if at_once.is_pending() {
-        tokio::spawn(rest);
-    }
-}
-
-/// Reads and drops the rest of `body`, within limits.
-async fn drain<B: Body<Data = Bytes> + Unpin>(mut body: B) {
-    let mut left = DRAINED;
-    let to_its_end = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            let came = frame.data_ref().map_or(0, Bytes::len);
-            match left.checked_sub(came) {
-                Some(rest) => left = rest,
-                None => return,
-            }
-        }
-    };
-    // Otherwise the stream is reset.
-    let _in_time = tokio::time::timeout(DRAIN_TIME, to_its_end).await;
+    stream.message(headers, limits, locate).await?.ok_or_else(|| cut_off(0, PREFIX))
 }
 
 /// A stream of messages, each of which has to arrive at a pace.

@@ -24,6 +24,7 @@ mod v2;
 pub(crate) use call_body::{CallBody, broken};
 pub(crate) use reply::{Body, Content, failed};
 
+use crate::arriving::Arriving;
 use crate::auth::Pass;
 use crate::connections::{Connection, Stage};
 use crate::error::{Error, Kind, Result};
@@ -38,7 +39,6 @@ use crate::peer::Sender;
 use crate::tls::Tls;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use hyper::body::Incoming;
 use reply::Reply;
 use rpc::Rpc;
 use standard::Standard;
@@ -131,11 +131,7 @@ impl GrpcService {
         let path = request.uri().path();
         match self.standard.iter().find(|service| path.starts_with(service.prefix)) {
             Some(service) => Body::streamed(service.call(request).await, self.stages.clone(), pass),
-            None => {
-                let refusal = Error::new(Kind::Unimplemented, format!("There is no method {path}"));
-                message::leave(request.into_body()).await;
-                reply::failed(refusal)
-            }
+            None => reply::failed(Error::new(Kind::Unimplemented, format!("There is no method {path}"))),
         }
     }
 }
@@ -152,7 +148,7 @@ impl http2::Service for GrpcService {
         }
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>, client: &Arc<Connection>) -> Response<Body> {
+    async fn answer(self: Arc<Self>, request: Request<Arriving>, client: &Arc<Connection>) -> Response<Body> {
         let caller = Caller { connection: client, left: None, takes_streams: true };
         self.call(request.map(CallBody::Plain), caller).await
     }
@@ -259,10 +255,7 @@ impl GrpcService {
                 head.extensions.insert(shown);
                 pass
             }
-            Err(refused) => {
-                message::leave(body).await;
-                return reply::failed(refused);
-            }
+            Err(refused) => return reply::failed(refused),
         };
         let method = self.of_open_inference(head.uri.path());
         if method == Some(v2::STREAM) {

@@ -2,6 +2,7 @@
 
 use super::own_wakes::withheld;
 use super::reply::Refusal;
+use crate::arriving::Arriving;
 use crate::config::Options;
 use crate::error::Error;
 use crate::memory::Reservation;
@@ -11,7 +12,7 @@ use crate::tensor::{Aligned, append};
 use bytes::Bytes;
 use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use std::future::poll_fn;
 use std::io::Read;
 use std::pin::Pin;
@@ -31,7 +32,7 @@ const STEP: [usize; 2] = [64 << 10, 16 << 20];
 /// The body of a request.
 pub(crate) enum RequestBody {
     /// As its connection brings it.
-    Arriving(Incoming),
+    Arriving(Arriving),
     /// All of it, from the process itself; `None` once it is taken.
     Whole(Option<Bytes>),
 }
@@ -43,8 +44,8 @@ impl RequestBody {
     }
 }
 
-impl From<Incoming> for RequestBody {
-    fn from(body: Incoming) -> RequestBody {
+impl From<Arriving> for RequestBody {
+    fn from(body: Arriving) -> RequestBody {
         RequestBody::Arriving(body)
     }
 }
@@ -98,7 +99,6 @@ pub(crate) async fn read(
     };
     if first.len() as u64 == announced {
         memory.grow(first.len()).map_err(Unread::NoRoom)?;
-        body.ends().await?;
         return Ok(first);
     }
     let announced = usize::try_from(announced).unwrap_or(limit);
@@ -217,15 +217,6 @@ impl Paced {
                 return Ok(Some(data));
             }
         }
-    }
-
-    /// Waits for the end of a body that has come whole. Many clients of HTTP/2 say it in a frame of its own; were they
-    /// answered before, that frame would count as one to a closed stream, and a thousand of these end the connection.
-    async fn ends(&mut self) -> Result<(), Refusal> {
-        if !self.body.is_end_stream() {
-            self.next().await?;
-        }
-        Ok(())
     }
 
     /// Polls for the next frame; `None` if it is overdue. One that has already arrived, as most have, costs no timer.

@@ -82,6 +82,7 @@ pub(super) fn withheld<T>(poll: impl FnOnce() -> T) -> (T, Withheld) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arriving::Arriving;
     use crate::config::Options;
     use crate::http::body;
     use crate::memory::Reservation;
@@ -140,7 +141,10 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(4096);
         let answer = service_fn(async |request: Request<Incoming>| {
             let memory = Reservation::default();
-            let body = body::read(request.into_body().into(), &Options::closed(), &memory, 0).await.unwrap();
+            let body =
+                body::read(Arriving::over_http1(request.into_body()).into(), &Options::closed(), &memory, 0)
+                    .await
+                    .unwrap();
             Ok::<_, Infallible>(Response::new(Full::new(body)))
         });
         let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(near), answer));

@@ -5,6 +5,7 @@ use super::frames::Frames;
 use super::in_flight::{InFlight, TrackedBody};
 use super::limits::{ConnectionLimits, jittered};
 use super::{Service, Settings};
+use crate::arriving::Arriving;
 use crate::connections::Connection;
 use crate::metrics::EdgeLimit;
 use crate::on_wake::OnWake;
@@ -66,7 +67,7 @@ where
         let (service, client, call) = (service.clone(), of.clone(), calls.begin());
         // Boxed: a call's future takes some kilobytes and is moved several times on its way to its task.
         Box::pin(async move {
-            let response = service.answer(request, &client).await;
+            let response = service.answer(request.map(Arriving::over_http2), &client).await;
             Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, call)))
         })
     });

@@ -19,11 +19,11 @@ pub mod limits;
 pub(crate) mod streams;
 pub(crate) mod whole_body;
 
+use crate::arriving::Arriving;
 use crate::connections::Connection;
 use bytes::Bytes;
 use flood::Floods;
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
 use limits::ConnectionLimits;
 use std::error::Error;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub trait Service: Send + Sync + 'static {
     /// Answers one call of `client`.
     fn answer(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         client: &Arc<Connection>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }

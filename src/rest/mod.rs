@@ -28,6 +28,7 @@ mod wanted;
 
 pub(crate) use over_http2::RestOverHttp2;
 
+use crate::arriving::Arriving;
 use crate::auth::{Need, Pass};
 use crate::browsers::{self, Browsers};
 use crate::connections::Connection;
@@ -132,7 +133,8 @@ impl RestService {
         let client = Some(Client { stream: stream.clone(), is_modern });
         let connection = stream.connection.clone();
         let caller = Caller { connection, stream: client, pass, is_admitted: true };
-        self.answer_api(caller, request.map(RequestBody::Arriving)).await
+        let request = request.map(|body| RequestBody::Arriving(Arriving::over_http1(body)));
+        self.answer_api(caller, request).await
     }
 
     /// Answers a request of the process itself, whose body is there. What is done for browsers alone is not done.
@@ -146,7 +148,7 @@ impl RestService {
     }
 
     /// Answers a request, whatever HTTP has brought it.
-    async fn answer_caller(&self, client: Caller, request: Request<Incoming>) -> Response<Pieces> {
+    async fn answer_caller(&self, client: Caller, request: Request<Arriving>) -> Response<Pieces> {
         match &self.browsers {
             None => self.answer_api(client, request.map(RequestBody::Arriving)).await,
             // Boxed: a call of gRPC takes some kilobytes, which no other request should have to hold.
@@ -159,7 +161,7 @@ impl RestService {
         &self,
         browsers: &Browsers,
         client: Caller,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
     ) -> Response<Pieces> {
         let leave = browsers.leave(&request);
         let mut response = match browsers.answer(&client.connection, client.stream.as_ref(), request).await {
@@ -257,7 +259,7 @@ impl Service for RestService {
         let connection = stream.connection.clone();
         let stream = Some(Client { stream: stream.clone(), is_modern });
         let client = Caller { connection, stream, pass: None, is_admitted: false };
-        self.answer_caller(client, request).await
+        self.answer_caller(client, request.map(Arriving::over_http1)).await
     }
 
     fn write_error(message: &str) -> (&'static str, Vec<u8>) {

@@ -1,6 +1,7 @@
 //! The API over HTTP/2.
 
 use super::{Caller, RestService, reply};
+use crate::arriving::Arriving;
 use crate::connections::Connection;
 use crate::http::pieces::Pieces;
 use crate::http::reply::{Refusal, Reply};
@@ -11,7 +12,6 @@ use crate::http2::{self, header_bytes};
 use crate::metrics::EdgeLimit;
 use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 use std::sync::Arc;
 
 /// Most fields of a request's head, as over HTTP/1.1: a field takes more memory here than it takes on its way.
@@ -48,7 +48,7 @@ impl http2::Service for RestOverHttp2 {
 
     async fn answer(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         client: &Arc<Connection>,
     ) -> Response<WholeBody<Pieces>> {
         let (is_head, headers) = (request.method() == Method::HEAD, request.headers());

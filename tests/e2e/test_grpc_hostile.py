@@ -160,7 +160,7 @@ def test_a_client_that_closes_its_half_late_is_answered(served: Served) -> None:
     ("method", "model"), [("Predict", "half_plus_two"), ("Predict", "nobody"), ("Nothing", "half_plus_two")]
 )
 def test_a_stream_may_end_by_a_frame_of_its_own(served: Served, method: str, model: str) -> None:
-    """As many clients end each. A thousand frames to streams that are closed would end the connection."""
+    """As many clients end each."""
     request = floats_request(model, 1.0).SerializeToString()
     message = b"\x00" + struct.pack(">I", len(request)) + request
     with Raw(served) as raw:

@@ -9,6 +9,7 @@ use crate::pb::inference::{
 };
 use http_body::Frame;
 use hyper::body::Body as HttpBody;
+use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
