@@ -41,7 +41,8 @@ RUN deploy/install.sh servable
 FROM debian:${DEBIAN}-slim
 ENV MODEL_BASE_PATH=/models \
     MODEL_NAME=model \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    XDG_CACHE_HOME=/var/cache
 COPY deploy/install.sh /tmp/
 RUN /tmp/install.sh runtime && rm /tmp/install.sh
 COPY --from=packages /opt/servable /opt/servable

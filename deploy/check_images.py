@@ -6,9 +6,10 @@ An image is named by its engines, as in the build argument ENGINES; without name
 Needs a Docker daemon, and the development environment (`make dev`), which makes the models. --no_build checks
 the images built before; --build_option is passed to `docker build`, as in --build_option=--network=host.
 
-For each image: `docker build`; its size; `docker run -t --rm -p … -v … -e MODEL_NAME=…` with a model of each
+For each image: `docker build`; its size; `docker run -t -p … -v … -e MODEL_NAME=…` with a model of each
 engine, asked over the published port; the same with --read-only and a user unknown to the image; the health
-check, which turns healthy; and `docker stop` while clients ask: no request may fail, the status must be 0.
+check, which turns healthy; `docker stop` while clients ask: no request may fail, the status must be 0; the
+certificates of authorities. Containers have to be reachable by their addresses, as with Docker on Linux.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[1]
 EXAMPLE = PROJECT / "examples" / "mobilenet_v2"
 MODELS = PROJECT / "build" / "container"
-IMAGES = ("tensorflow", "tensorflow,openvino", "openvino", "onnx", "tflite")
+IMAGES = ("tensorflow", "tensorflow,openvino", "openvino", "onnx", "tflite", "keras")
 MB = 1_000_000
-LARGEST = {True: 1000 * MB, False: 300 * MB}
-"""Most bytes of an image: with TensorFlow, and without."""
+LARGEST = {"keras": 1500 * MB, "tensorflow": 1000 * MB, "": 300 * MB}
+"""Most bytes of an image: by the first of these that is in the name of it."""
 
 CLIENTS = 4
 LOAD_SECONDS = 1.0
@@ -54,6 +55,7 @@ class Model:
     make: Callable[[Path], object]  # writes the version folder
     body: Callable[[], bytes]
     is_right: Callable[[Any], bool]
+    beside_read_only: tuple[str, ...] = ()  # what `docker run --read-only` needs
 
     def folder(self) -> Path:
         """Returns the base folder, made unless it exists; readable by every user."""
@@ -118,6 +120,15 @@ def write_ir(version: Path) -> None:
     (version / "model.onnx").unlink()
 
 
+def save_keras(version: Path) -> None:
+    """Saves y = 0.5 * x + 2 as Keras does; x is a row of one number."""
+    import keras
+
+    row = keras.Input((1,), name="x")
+    model = keras.Model(row, keras.layers.Rescaling(0.5, offset=2.0, name="y")(row))
+    model.save(version / "model.keras")
+
+
 def is_giant_panda(answer: Any) -> bool:
     """Returns whether the photo was recognised."""
     return bool(answer == {"outputs": ["giant panda"]})
@@ -134,6 +145,16 @@ def is_half_plus_two(answer: Any) -> bool:
     return bool(answer == {"predictions": [2.5, 3.0, 4.5]})
 
 
+def are_rows_right(answer: Any) -> bool:
+    """Returns whether the rows are right."""
+    return bool(answer == {"predictions": [[2.5], [3.0]]})
+
+
+def rows() -> bytes:
+    """Returns the request to it where x is a row."""
+    return b'{"instances": [[1.0], [2.0]]}'
+
+
 def numbers() -> bytes:
     """Returns the request to y = 0.5 * x + 2."""
     return b'{"instances": [1.0, 2.0, 5.0]}'
@@ -144,6 +165,13 @@ MODEL_OF = {
     "openvino": Model("half_plus_two_ir", write_ir, numbers, is_half_plus_two),
     "onnx": Model("half_plus_two_onnx", write_onnx, numbers, is_half_plus_two),
     "tflite": Model("int8", copy_int8_file, pixels, scores_giant_panda),
+    "keras": Model(
+        "half_plus_two_keras",
+        save_keras,
+        rows,
+        are_rows_right,
+        beside_read_only=("--tmpfs", "/var/cache/servable:mode=1777", "--tmpfs", "/tmp"),
+    ),
 }
 
 
@@ -175,23 +203,13 @@ class Running:
 
 
 @contextmanager
-def running(image: str, model: Model, *options: str, removed: bool = True) -> Iterator[Running]:
+def running(image: str, model: Model, *options: str) -> Iterator[Running]:
     """`docker run` of the tutorial, in the background, on a free port; waits until the model is served.
 
-    removed: by Docker once it has stopped; otherwise at the end of the context, for its status to be read.
+    It is removed at the end of the context and not by Docker, so that its log and status can be read.
     """
     mount = f"{model.folder()}:/models/{model.name}"
-    words = [
-        "-t",
-        *(["--rm"] if removed else []),
-        "-p",
-        "8501",
-        "-v",
-        mount,
-        "-e",
-        f"MODEL_NAME={model.name}",
-        *options,
-    ]
+    words = ["-t", "-p", "8501", "-v", mount, "-e", f"MODEL_NAME={model.name}", *options]
     container = Running(docker("run", "--detach", *words, image))
     try:
         wait_until(f"{model.name} is served", lambda: state_of(container, model) == "AVAILABLE")
@@ -262,7 +280,7 @@ def check_stop(image: str, model: Model) -> int:
             failed.append(error)
         answered.append(count)
 
-    with running(image, model, removed=False) as container:
+    with running(image, model) as container:
         work = (container.own(), model.body())
         clients = [threading.Thread(target=client, args=work) for _ in range(CLIENTS)]
         for one in clients:
@@ -277,6 +295,11 @@ def check_stop(image: str, model: Model) -> int:
     return sum(answered)
 
 
+def check_authorities(image: str) -> None:
+    """Looks for the certificates by which those of stores and collectors are verified."""
+    docker("run", "--rm", "--entrypoint", "test", image, "-s", "/etc/ssl/certs/ca-certificates.crt")
+
+
 def build(image: str, engines: str, options: Sequence[str]) -> None:
     """Builds an image; Docker's output is shown."""
     chosen = ["--build-arg", f"ENGINES={engines}", "--tag", image]
@@ -286,12 +309,13 @@ def build(image: str, engines: str, options: Sequence[str]) -> None:
 def check(image: str, engines: str) -> str:
     """Checks one image; returns a line about it."""
     size = int(docker("image", "inspect", "--format", "{{.Size}}", image))
-    if size > LARGEST["tensorflow" in engines]:
+    if size > next(most for engine, most in LARGEST.items() if engine in engines):
         raise CheckError(f"the image has {size / MB:.0f} MB")
     models = [MODEL_OF[engine] for engine in engines.split(",")]
     for model in models:
         check_answer(image, model)
-    check_answer(image, models[0], "--read-only", "--user", ANOTHER_USER)
+    check_answer(image, models[0], "--read-only", *models[0].beside_read_only, "--user", ANOTHER_USER)
+    check_authorities(image)
     check_health(image, models[0])
     answered = check_stop(image, models[0])
     return f"{size / MB:5.0f} MB   right answers; none of {answered} requests failed while it was stopped"
@@ -311,7 +335,7 @@ def main() -> int:
             if not args.no_build:
                 build(image, engines, args.build_option)
             lines.append(f"{engines:20} {check(image, engines)}")
-        except (CheckError, subprocess.CalledProcessError) as error:
+        except (CheckError, OSError, http.client.HTTPException, subprocess.CalledProcessError) as error:
             lines.append(f"{engines:20} wrong: {error}")
     print("\n".join(lines))
     return int(any("wrong:" in line for line in lines))

@@ -40,6 +40,7 @@ packages_tools() {
 # are those of its Python code, of which nothing is kept. Those of a store's package, of $STORES, are all needed.
 download() {
   local engine store stores=${STORES:-} name=tensorflow
+  [ -n "${ENGINES//[, ]/}" ] || { echo 'no engine: ENGINES names one or several' >&2 && exit 2; }
   python3 -m venv /opt/pip
   download_locked cpu.txt protobuf
   for engine in ${ENGINES//,/ }; do
@@ -136,13 +137,15 @@ site_packages() {
 # ---- the last stage: the runtime
 
 runtime() {
-  debian_packages python3 libstdc++6
+  # The certificates are for base paths and collectors over https.
+  debian_packages python3 libstdc++6 ca-certificates
   # The server writes nowhere, so any other user will do. useradd would complain about the number.
   echo 'servable:x:65532:' >>/etc/group
   echo 'servable:x:65532:65532:Servable:/nonexistent:/usr/sbin/nologin' >>/etc/passwd
   mkdir -p "${MODEL_BASE_PATH:-/models}"
-  # For --model_cache_dir: a volume that is mounted here is the server's, too.
-  install -d -o 65532 -g 65532 /var/cache/servable
+  # The cache: a volume that is mounted here is the server's, too. Other users are in group 0, as Docker and OpenShift
+  # have it, unless they are given another.
+  install -d -m 775 -o 65532 -g 0 /var/cache/servable
   local command
   for command in servable tensorflow_model_server; do ln -s "$home/bin/$command" "/usr/bin/$command"; done
 }

@@ -7,7 +7,7 @@ use crate::proxies::{Proxies, ProxyProtocol, forwarded};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -136,6 +136,7 @@ impl Connections {
             certified: OnceLock::new(),
             opened_in: *self.stage.borrow(),
             answering: AtomicUsize::new(0),
+            messages: AtomicU32::new(0),
             last: AtomicU64::new(self.microseconds()),
             is_closing: AtomicBool::new(false),
             close: Notify::new(),
@@ -296,6 +297,8 @@ pub struct Connection {
     opened_in: Stage,
     /// Complete requests that have not been answered yet.
     answering: AtomicUsize,
+    /// Messages of streams that have come since [`Connection::take_messages`] was last called.
+    messages: AtomicU32,
     /// When the client last sent something or an answer was made; see [`Connections::microseconds`].
     last: AtomicU64,
     is_closing: AtomicBool,
@@ -439,6 +442,17 @@ impl Connection {
     /// Ends the connection, because its place is needed or its client takes no replies.
     pub fn close(&self) {
         self.close.notify_one();
+    }
+
+    /// Records a message of a stream, for which a client may send as many frames as for a call of its own.
+    pub fn message_came(&self) {
+        self.messages.fetch_add(1, Relaxed);
+    }
+
+    /// Returns the number of messages of streams that have come since this was last called.
+    pub fn take_messages(&self) -> u32 {
+        // As a rule, there is none.
+        if self.messages.load(Relaxed) == 0 { 0 } else { self.messages.swap(0, Relaxed) }
     }
 
     /// Returns when the connection has to end.

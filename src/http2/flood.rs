@@ -16,13 +16,14 @@ const MOST_IN_ALL: u32 = 10_000;
 const FLOOD_GOES_ON: Duration = Duration::from_secs(10);
 /// Frames earned per second; they take about a tenth of a millisecond of a core.
 const IN_A_SECOND: u32 = 500;
-/// Frames earned per call, which may be prioritised, reset, and have its window updated.
-const BY_A_CALL: u32 = 4;
+/// Frames earned per call, which may be prioritised, reset, come in pieces, and have its window updated and pings with it.
+/// They take a small part of the time that the call takes.
+const BY_A_CALL: u32 = 8;
 /// Bytes of replies that earn one frame: clients send at most two window updates and a ping for each piece they take,
 /// and pieces are larger.
 const BYTES_FOR_ONE: usize = 1 << 10;
 /// Size below which a piece of a message, unless it is the last, counts as such a frame.
-const TINY: usize = 256;
+const TINY: usize = 32;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -96,7 +97,7 @@ impl FrameBudget {
     /// Counts a frame with `bytes` of payload. `now` is called only when the budget is spent.
     pub(super) fn frame(&mut self, kind: u8, flags: u8, bytes: usize, now: impl FnOnce() -> Instant) {
         match kind {
-            HEADERS => self.earn(BY_A_CALL),
+            HEADERS => self.calls(1),
             DATA if bytes >= TINY || flags & END_STREAM != 0 => {}
             _ => {
                 if self.left == 0 && !self.is_overdrawn {
@@ -105,6 +106,11 @@ impl FrameBudget {
                 self.left = self.left.saturating_sub(1);
             }
         }
+    }
+
+    /// Earns frames for `calls`.
+    pub(super) fn calls(&mut self, calls: u32) {
+        self.earn(calls.saturating_mul(BY_A_CALL));
     }
 
     /// Earns frames for `bytes` of replies taken.
@@ -174,7 +180,8 @@ mod tests {
         assert!(!flood(&mut budget, MOST, start));
         assert!(!flood(&mut budget, 2 * IN_A_SECOND, start + Duration::from_secs(2)));
         budget.frame(HEADERS, 0, 100, || start);
-        assert!(!flood(&mut budget, BY_A_CALL, start));
+        budget.calls(2);
+        assert!(!flood(&mut budget, 3 * BY_A_CALL, start));
         (0..10).for_each(|_| budget.wrote(BYTES_FOR_ONE / 2));
         assert!(!flood(&mut budget, 5, start));
         assert!(flood(&mut budget, 1, start));

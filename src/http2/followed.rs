@@ -145,6 +145,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Followed<I> {
             Poll::Ready(read) => read?,
         }
         self.connection.touch();
+        let calls = self.connection.take_messages();
+        self.frames.earn_for_calls(calls);
         self.frames.pass(buffer.filled_mut().get_mut(before..).unwrap_or_default());
         if let Some(goaway) = self.frames.too_many() {
             buffer.set_filled(before);

@@ -125,6 +125,13 @@ impl Frames {
         self.budget.wrote(bytes);
     }
 
+    /// Earns frames for `calls` that have come within a stream.
+    pub(super) fn earn_for_calls(&mut self, calls: u32) {
+        if calls > 0 {
+            self.budget.calls(calls);
+        }
+    }
+
     /// Settles the budget at the end of the connection.
     pub(super) fn end(&self) {
         self.budget.end(Instant::now());

@@ -26,6 +26,14 @@ def test_the_contract_of_tensorflow_serving() -> None:
     assert LAST.last("STOPSIGNAL") == "SIGTERM"
 
 
+def test_the_cache_is_where_its_folder_is() -> None:
+    (cache,) = (value for value in LAST.last("ENV").split() if value.startswith("XDG_CACHE_HOME="))
+    folder = cache.partition("=")[2] + "/servable"
+    assert re.search(
+        rf"^ *install -d .* {folder}$", (PROJECT / "deploy/install.sh").read_text(), re.MULTILINE
+    )
+
+
 def test_the_user_is_a_number_other_than_root() -> None:
     assert all(part.isdigit() and int(part) > 0 for part in LAST.last("USER").split(":"))
 

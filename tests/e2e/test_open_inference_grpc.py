@@ -427,6 +427,18 @@ def test_each_answer_comes_when_it_is_ready(channel: grpc.Channel) -> None:
     assert list(answers) == []
 
 
+def test_many_small_requests_of_a_stream_are_no_flood(channel: grpc.Channel) -> None:
+    sender = Sender()
+    answers = stream(channel, sender)
+    for index in range(3000):
+        sender.send(half(1.0, id=str(index)))
+        assert next(answers).infer_response.id == str(index)
+    for index in range(3000):
+        sender.send(half(1.0, id=str(index)))
+    sender.end()
+    assert [one.infer_response.id for one in answers] == [str(index) for index in range(3000)]
+
+
 def test_a_stream_without_requests_ends_well(channel: grpc.Channel) -> None:
     assert list(stream(channel, [])) == []
 

@@ -93,6 +93,7 @@ impl Calls {
             client: &self.client,
         };
         let message = stream.message(&self.head.headers, limits, Some(infer::locate)).await?;
+        self.client.message_came();
         Ok(message.map(|message| Arrived(message, memory)))
     }
 
