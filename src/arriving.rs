@@ -73,7 +73,8 @@ impl Drop for Arriving {
     }
 }
 
-async fn read_to_its_end(mut body: Incoming) {
+/// Reads `body` to its end and drops it, within limits.
+pub(crate) async fn read_to_its_end(mut body: impl Body<Data = Bytes> + Unpin) {
     let mut left = LAST_BYTES;
     let to_its_end = async {
         while let Some(Ok(frame)) = body.frame().await {
@@ -83,6 +84,6 @@ async fn read_to_its_end(mut body: Incoming) {
             }
         }
     };
-    // A stream that has not ended by then is reset.
+    // By then, a stream is reset, and a connection of HTTP/1.1 closed.
     let _in_time = tokio::time::timeout(LAST_SECONDS, to_its_end).await;
 }

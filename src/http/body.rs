@@ -11,13 +11,11 @@ use crate::pace::Meter;
 use crate::tensor::{Aligned, append};
 use bytes::Bytes;
 use flate2::bufread::GzDecoder;
-use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use std::future::poll_fn;
 use std::io::Read;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 /// Largest body after decompression, as in TensorFlow Serving (docs/spec/rest.md section 8).
 const MAX_UNPACKED: usize = 100 << 20;
@@ -168,27 +166,6 @@ impl From<Refusal> for Unread {
     fn from(refusal: Refusal) -> Unread {
         Unread::Refused(refusal)
     }
-}
-
-/// Most bytes of an unwanted body that are read and dropped so that the client can read its answer: closing a
-/// connection with unread data makes the system discard the answer.
-const MAX_DRAINED: usize = 64 << 20;
-/// Longest time spent on that.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
-
-/// Reads `body` to its end and drops it, within limits.
-pub(crate) async fn drain(mut body: RequestBody) {
-    let mut drained = 0;
-    let to_end = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            drained += frame.data_ref().map_or(0, Bytes::len);
-            if drained > MAX_DRAINED {
-                return;
-            }
-        }
-    };
-    // Closing the connection takes care of the rest.
-    let _in_time = tokio::time::timeout(DRAIN_TIME, to_end).await;
 }
 
 /// A body that must keep a pace.

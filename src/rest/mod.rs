@@ -28,7 +28,7 @@ mod wanted;
 
 pub(crate) use over_http2::RestOverHttp2;
 
-use crate::arriving::Arriving;
+use crate::arriving::{Arriving, read_to_its_end};
 use crate::auth::{Need, Pass};
 use crate::browsers::{self, Browsers};
 use crate::connections::Connection;
@@ -342,7 +342,7 @@ async fn loaded(server: &ServerState, client: &Caller, spec: &ModelSpec) -> Resu
 /// Reads and discards a body. A client that asked first whether to send it has not sent it.
 async fn drain(head: &Parts, body: RequestBody) {
     if !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
-        body::drain(body).await;
+        read_to_its_end(body).await;
     }
 }
 

@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from servers import MODELS
+from servers import MODELS, until
 
 pytestmark = [pytest.mark.needs_tensorflow, pytest.mark.timeout(300)]
 
@@ -181,17 +180,12 @@ def test_where_no_thread_starts_at_the_end_all_is_unloaded_too(tmp_path: Path) -
     assert done.stderr == ""
 
 
-def interrupted(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Presses Ctrl-C until the program ends; returns what it wrote.
+def is_waiting(pid: int) -> bool:
+    """Returns whether the main thread of the process sleeps.
 
     CPython misses a signal that comes between its last look and the beginning of a wait, which then goes on.
     """
-    for _ in range(SECONDS // 20):
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=20)
-    process.kill()
-    return process.communicate()
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("S")
 
 
 @pytest.mark.parametrize("when", ["waits", "asks"])
@@ -217,7 +211,9 @@ def test_ctrl_c_ends_a_program_and_its_server(tmp_path: Path, when: str) -> None
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        out, err = interrupted(process)
+        assert until(lambda: is_waiting(process.pid))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=SECONDS)
     assert out == "down False\n"
     assert err.rstrip().endswith("KeyboardInterrupt"), err
     assert process.returncode == -signal.SIGINT

@@ -121,17 +121,13 @@ impl Calls {
             }
             Err(error) => {
                 exchange.end(error.kind as u16, Some(error.kind.name()), 0);
-                if error.kind == Kind::DeadlineExceeded && self.is_late() {
-                    // The deadline is that of the stream, which ends with it.
+                if error.kind == Kind::DeadlineExceeded && self.deadline.is_some() {
+                    // The deadline is that of the stream, which ends with it; engines round it down to milliseconds.
                     return Err(error);
                 }
                 failed(&error, id)
             }
         }
-    }
-
-    fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Admits a request by its stream's headers. `first`: what has been found for the first one.
