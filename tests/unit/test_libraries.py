@@ -49,7 +49,7 @@ def test_the_first_package_that_has_the_library_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.engine)
 def test_what_is_missing_says_how_to_install_it(package: Package) -> None:
     why = find_all("", {}, []).missing[package.engine]
-    assert f'pip install "servable[{package.extra}]"' in why and f"${package.variable}" in why
+    assert f'pip install "servable[{package.engine}]"' in why and f"${package.variable}" in why
     assert "\n" not in why
 
 
@@ -57,7 +57,7 @@ def test_a_package_without_its_library_is_told_from_none(tmp_path: Path) -> None
     (tmp_path / "onnxruntime" / "capi").mkdir(parents=True)
     missing = find_all("", {}, [str(tmp_path)]).missing
     pattern = PACKAGES[0].library
-    assert f"package in {tmp_path}/onnxruntime, but no {pattern} in it; install it" in missing["onnx"]
+    assert f"package in {tmp_path}/onnxruntime, but no {pattern} in it; pip install" in missing["onnx"]
     assert "no package in " in missing["openvino"]
 
 

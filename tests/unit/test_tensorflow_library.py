@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from servable.engines import tensorflow_library
-from servable.engines.tensorflow_library import NAMES, PIP_LINE, Opening, find
+from servable.engines.tensorflow_library import NAMES, Opening, find
 from servable.errors import TensorFlowNotFoundError
 
 
@@ -40,7 +40,7 @@ def test_not_installed_gives_the_pip_line() -> None:
     with pytest.raises(TensorFlowNotFoundError) as error:
         find("", [])
     assert "no tensorflow package" in str(error.value)
-    assert PIP_LINE in str(error.value)
+    assert 'pip install "servable[cpu]"' in str(error.value)
 
 
 def test_a_package_without_the_library_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from servable import installing
 from servable.checkup.check import NOTE, OK, PROBLEM, WARNING, Check
 from servable.engines import export_process, libraries
 from servable.engines.libraries import Libraries
@@ -88,13 +89,12 @@ def engines(found: Libraries) -> list[Check]:
         advice = str(libraries.no_engine(found)).partition("\n")[2].strip()
         return [Check("engines", PROBLEM, "none is installed, and nothing can be served", advice)]
     for name in found.missing:
-        extra = {"tensorflow": "cpu"}.get(name, name)
         checks.append(
             Check(
                 _TITLES[name],
                 NOTE,
                 f"not installed; it serves {_NEEDED_FOR[name]}",
-                f'pip install "servable[{extra}]"',
+                installing.engine(name),
             )
         )
     return checks

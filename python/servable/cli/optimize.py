@@ -196,7 +196,7 @@ def _core_of(config: ServerConfig) -> _core.Server:
     from servable import _core
 
     _core.init_logging("warn", "text")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    tensorflow_library.quiet()
     tensorflow_library.set_onednn("auto")
     found = libraries.find_all(config.core.tensorflow_library, os.environ)
     if error := precision.unavailable(config.load.engine_precision, found.missing.get("openvino", "")):

@@ -22,7 +22,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import IO, Any
 
-from servable.engines.tensorflow_library import PIP_LINE
+from servable import installing
 from servable.errors import NOT_WANTED, CancelledError, StatusError
 
 PROGRAM = (
@@ -41,12 +41,6 @@ MOST_SHOWN = 1 << 16
 """Bytes of these, about."""
 ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "1"}
 """Keras has to run on TensorFlow, and the GPU's memory is the server's."""
-IMAGE_MARK = "/usr/bin/tf_serving_entrypoint.sh"
-"""What only the container images have; they hold the engines without their Python packages."""
-IMAGE_ADVICE = (
-    "the container images have no Keras: call model.export(FOLDER) where the model was made and serve that "
-    f"folder, or run `servable serve` outside of a container, where {PIP_LINE} is installed"
-)
 _DISTRIBUTIONS = {
     "keras": ("keras", "keras-nightly"),
     "tf_keras": ("tf_keras", "tf-keras-nightly"),
@@ -89,9 +83,13 @@ def missing(wanted: tuple[str, ...]) -> StatusError | None:
     absent = [titles[name] for name in wanted if name not in versions()]
     if not absent:
         return None
-    advice = f"install it beside servable: {PIP_LINE} (Keras comes with TensorFlow)"
-    if os.path.exists(IMAGE_MARK):
-        advice = IMAGE_ADVICE
+    if installing.is_image():
+        advice = (
+            "call model.export(FOLDER) where the model was made and serve that folder, or "
+            f"{installing.engine('keras')}"
+        )
+    else:
+        advice = f"{installing.engine('tensorflow')} (Keras comes with TensorFlow)"
     return StatusError(
         "FAILED_PRECONDITION",
         f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed in {sys.prefix}",

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from servable import installing
 from servable.engines import tensorflow_library
 from servable.errors import TensorFlowNotFoundError
 
@@ -20,9 +21,9 @@ from servable.errors import TensorFlowNotFoundError
 class Package:
     """An installable package with an engine's library.
 
-    engine: as in ``src/engine/choice.rs``. title: the engine's own name. folder: of the package, and
-    distributions: its names in the package index. library: a pattern in the folder. variable: the environment
-    variable that names another library. extra: of Servable, which installs it.
+    engine: as in ``src/engine/choice.rs``; an extra of Servable is called so, too. title: the engine's own
+    name. folder: of the package, and distributions: its names in the package index. library: a pattern in
+    the folder. variable: the environment variable that names another library.
     """
 
     engine: str
@@ -31,7 +32,6 @@ class Package:
     distributions: tuple[str, ...]
     library: str
     variable: str
-    extra: str
 
 
 _IS_MAC = sys.platform == "darwin"
@@ -44,7 +44,6 @@ PACKAGES = (
         ("onnxruntime", "onnxruntime-gpu"),
         "capi/" + ("libonnxruntime.*dylib" if _IS_MAC else "libonnxruntime.so.*"),
         "SERVABLE_ONNX_LIBRARY",
-        "onnx",
     ),
     Package(
         "openvino",
@@ -53,7 +52,6 @@ PACKAGES = (
         ("openvino",),
         "libs/" + ("libopenvino_c.*dylib" if _IS_MAC else "libopenvino_c.so.*"),
         "SERVABLE_OPENVINO_LIBRARY",
-        "openvino",
     ),
     Package(
         "tflite",
@@ -62,7 +60,6 @@ PACKAGES = (
         ("ai-edge-litert",),
         "libLiteRt.dylib" if _IS_MAC else "libLiteRt.so",
         "SERVABLE_TFLITE_LIBRARY",
-        "tflite",
     ),
 )
 
@@ -108,9 +105,9 @@ def no_tensorflow(found: Libraries) -> TensorFlowNotFoundError:
 def no_engine(found: Libraries) -> TensorFlowNotFoundError:
     """Returns the error of a server that finds no engine at all."""
     head, _, hint = found.missing["tensorflow"].partition("; ")
-    extras = " or ".join(f'"servable[{package.extra}]" ({package.title})' for package in PACKAGES)
+    others = installing.engine(*(package.engine for package in PACKAGES))
     return TensorFlowNotFoundError(
-        f"{head}, and no other engine\n    {hint}; for models of other formats: pip install {extras}"
+        f"{head}, and no other engine\n    {hint}; for models of other formats: {others}"
     )
 
 
@@ -159,6 +156,6 @@ def _not_found(package: Package, stated: str, folders: list[str]) -> str:
     else:
         seen = f"no package in {sys.prefix}"
     return (
-        f"{package.title} not found: {seen}; install it beside servable: "
-        f'pip install "servable[{package.extra}]", or name its library with ${package.variable}'
+        f"{package.title} not found: {seen}; {installing.engine(package.engine)}, "
+        f"or name its library with ${package.variable}"
     )

@@ -15,10 +15,10 @@ import sys
 import threading
 from collections.abc import Callable
 
+from servable import installing
 from servable.errors import StatusError, TensorFlowNotFoundError
 
 ENVIRONMENT = "SERVABLE_TENSORFLOW_LIBRARY"
-PIP_LINE = 'pip install "servable[cpu]"'
 
 NAMES = (
     ("libtensorflow_cc.2.dylib", "libtensorflow.2.dylib", "libtensorflow_cc.dylib", "libtensorflow.dylib")
@@ -73,7 +73,7 @@ def _not_installed(looked: list[str]) -> str:
     else:
         seen = f"no tensorflow package in {sys.prefix}"
     return (
-        f"TensorFlow not found: {seen}\n    install it beside servable: {PIP_LINE}, or name a stand-alone "
+        f"TensorFlow not found: {seen}\n    {installing.engine('tensorflow')}, or name a stand-alone "
         f"libtensorflow with --tensorflow_library=PATH or ${ENVIRONMENT}"
     )
 
@@ -96,7 +96,14 @@ def version(stated: str = "") -> str:
     path = find(stated or os.environ.get(ENVIRONMENT, ""))
     from servable import _core
 
+    quiet()
+    set_onednn("auto")
     return _core.preload(path, [])
+
+
+def quiet() -> None:
+    """Leaves out the dozen lines that TensorFlow logs at INFO as it opens; its warnings and errors stay."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 
 LOOK_SECONDS = 1.0
@@ -131,8 +138,7 @@ class Opening:
         from servable import _core
 
         if log_level != "debug":
-            # TensorFlow logs a dozen lines per load at INFO; its warnings and errors are kept.
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+            quiet()
         self._core = _core
         self._path = path
         self._op_libraries = op_libraries

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from servable import installing
 from servable.config.model_paths import is_model_uri, shown_uri
 from servable.errors import StatusError
 from servable.savedmodel import layout
@@ -21,7 +22,6 @@ from servable.sources import LONE_VERSION
 from servable.sources.archive import ENDINGS, ArchiveStore, is_archive
 from servable.sources.cache import CHUNK, RemoteFile, md5_of
 
-EXTRA = "pip install 'servable[remote]'"
 PACKAGES = {
     "s3": "s3fs",
     "gs": "gcsfs",
@@ -90,9 +90,8 @@ class FsspecStore:
             self._fs, self._root = fsspec.core.url_to_fs(base_path)
         except ImportError as error:
             scheme = urlsplit(base_path).scheme
-            package = PACKAGES.get(scheme)
-            more = f", and {package} for {scheme}://: pip install {package}" if package else ""
-            raise StatusError("UNIMPLEMENTED", f"{shown_uri(base_path)}: {error}", f"{EXTRA}{more}") from None
+            advice = installing.store(scheme, PACKAGES.get(scheme, ""))
+            raise StatusError("UNIMPLEMENTED", f"{shown_uri(base_path)}: {error}", advice) from None
         except ValueError as error:
             raise StatusError("INVALID_ARGUMENT", f"{shown_uri(base_path)}: {error}") from None
         self._is_lost = False
