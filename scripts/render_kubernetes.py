@@ -1,13 +1,15 @@
 """Makes the kustomize base and its components from the Helm chart: `make kubernetes`.
 
-The chart is the one source. What is made says in its first line of which chart it was made, so that a test
-without Helm finds what is out of date; `--check` compares all of it, with Helm.
+The chart is the one source, but for the names of flags in its schema, which are those of the server. What is
+made says in its first line of which chart it was made, so that a test without Helm finds what is out of date;
+`--check` compares all of it, with Helm.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -18,9 +20,12 @@ from typing import Any
 
 import yaml
 
+from servable.config.flags import FLAGS
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "deploy" / "kubernetes"
 CHART = FOLDER / "chart"
+SCHEMA = CHART / "values.schema.json"
 NAME = "servable"
 HELMS_OWN = ("app.kubernetes.io/managed-by", "helm.sh/chart")
 """Labels that say who made an object: not Helm, in a base."""
@@ -31,6 +36,19 @@ COMPONENTS: Mapping[str, tuple[str, Sequence[str]]] = {
     "servicemonitor": ("ServiceMonitor", ["serviceMonitor.enabled=true"]),
 }
 """Each component: the kind of its object, and the values that make it."""
+
+CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
+    "keda": {
+        "nameReference": [
+            {
+                "kind": "Deployment",
+                "fieldSpecs": [{"kind": "ScaledObject", "path": "spec/scaleTargetRef/name"}],
+            }
+        ]
+    },
+    "servicemonitor": {"commonLabels": [{"kind": "ServiceMonitor", "path": "spec/selector/matchLabels"}]},
+}
+"""Where kustomize, which does not know these kinds, finds names and selectors for its prefixes and labels."""
 
 UNSCALED = [{"op": "remove", "path": "/spec/replicas"}]
 """What autoscaling changes in the Deployment: a number of replicas there would undo it at every `apply`."""
@@ -54,6 +72,15 @@ def chart_hash() -> str:
     return whole.hexdigest()
 
 
+def schema() -> str:
+    """Returns the schema of the chart's values, with the server's flags as the names in ``flags``."""
+    known = json.loads(SCHEMA.read_text())
+    flags = known["properties"]["flags"]
+    (value,) = flags["patternProperties"].values()
+    flags["patternProperties"] = {f"^({'|'.join(sorted(FLAGS))})$": value}
+    return json.dumps(known, indent=2) + "\n"
+
+
 def made() -> dict[Path, str]:
     """Returns the content of every file that is made, by its path."""
     files: dict[Path, str] = {}
@@ -67,11 +94,13 @@ def made() -> dict[Path, str]:
         (one,) = [one for one in objects(values) if one["kind"] == kind]
         folder = FOLDER / "components" / component
         files[folder / file_name(one)] = text(one)
-        patches = []
+        more: dict[str, Any] = {}
         if component != "servicemonitor":
             target = {"kind": "Deployment", "name": NAME}
-            patches = [{"target": target, "patch": yaml.safe_dump(UNSCALED, sort_keys=False)}]
-        more = {"patches": patches} if patches else {}
+            more["patches"] = [{"target": target, "patch": yaml.safe_dump(UNSCALED, sort_keys=False)}]
+        if component in CONFIGURATIONS:
+            files[folder / "configuration.yaml"] = text(CONFIGURATIONS[component])
+            more["configurations"] = ["configuration.yaml"]
         files[folder / "kustomization.yaml"] = text(
             kustomization("Component", resources=[file_name(one)], **more)
         )
@@ -129,6 +158,7 @@ def main() -> int:
         different = stale()
         print("\n".join(f"not as the chart has it: {path}; run `make kubernetes`" for path in different))
         return 1 if different else 0
+    SCHEMA.write_text(schema())
     for folder in ("base", "components"):
         shutil.rmtree(FOLDER / folder, ignore_errors=True)
     for path, content in made().items():

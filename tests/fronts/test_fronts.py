@@ -46,15 +46,26 @@ def test_both_apis_and_nothing_else(front: Front, both: Pair, tmp_path: Path) ->
         assert rest.ask("m0") == "" and calls.ask("m0") == ""
         status, answer = rest.request("GET", "/v2/models/m1")
         assert status == 200 and json.loads(answer)["name"] == "m1"
-        hidden = ("/metrics", "/", "/console/", "/readyz", "/openapi.json", "/v2/repository/index")
+        hidden = (
+            "/metrics",
+            "/",
+            "/console/",
+            "/readyz",
+            "/openapi.json",
+            "/v2/repository/index",
+            "/v2/models/stats",
+        )
         assert {path: rest.request("GET", path)[0] for path in hidden} == dict.fromkeys(hidden, 404)
         for path in (
             "tensorflow.serving.ModelService/HandleReloadConfigRequest",
             "inference.GRPCInferenceService/RepositoryModelUnload",
+            "inference.GRPCInferenceService/ModelStatistics",
+            "inference.GRPCInferenceService/SystemSharedMemoryRegister",
         ):
             with pytest.raises(grpc.RpcError) as refused:
                 calls.channel.unary_unary(f"/{path}")(b"", timeout=30)
             assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED, path
+        assert calls.channel.unary_unary("/inference.GRPCInferenceService/ServerReady")(b"", timeout=30)
         rest.close()
         calls.close()
 
@@ -71,6 +82,16 @@ def test_a_large_request_passes(front: Front, both: Pair, tmp_path: Path) -> Non
         assert len(calls.predict("m0", *[2.0] * count)) == count
         rest.close()
         calls.close()
+
+
+@traffic
+@needs_tensorflow
+def test_a_large_header_passes(front: Front, both: Pair, tmp_path: Path) -> None:
+    with running(front, tmp_path, both) as place:
+        rest = RestClient(place)
+        status, answer = rest.request("GET", "/v2/models/m1", authorization="x" * 40_000)
+        assert status == 200, answer
+        rest.close()
 
 
 @traffic

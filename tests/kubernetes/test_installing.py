@@ -52,6 +52,29 @@ def test_autoscaling_begins_with_the_pods_that_there_are(extended: ControlPlane)
     for settings in (("--set", "replicas=3"), scaling, (*scaling, "--set", "minReadySeconds=1")):
         extended.helm("upgrade", "--install", "servable", str(CHART), "-n", where, *settings)
         assert extended.api.get(path)["spec"]["replicas"] == 3
+    # The autoscaler leaves a Deployment of no pods alone.
+    extended.kubectl("scale", "-n", where, "deployment/servable", "--replicas=0")
+    extended.helm("upgrade", "servable", str(CHART), "-n", where, *scaling)
+    assert extended.api.get(path)["spec"]["replicas"] == 1
+    extended.helm("uninstall", "servable", "-n", where)
+
+
+def test_going_back_leaves_the_number_of_pods_to_the_autoscaler(extended: ControlPlane) -> None:
+    where = namespace(extended, "scaled-from-the-start")
+    path = f"/apis/apps/v1/namespaces/{where}/deployments/servable"
+    scaling = ("--set", "autoscaling.kind=hpa", "--set", "autoscaling.minReplicas=1")
+
+    def scale(replicas: int) -> None:
+        extended.kubectl("scale", "-n", where, "deployment/servable", f"--replicas={replicas}")
+
+    for tag, replicas in (("v1", 3), ("v2", 7), ("v3", 10)):
+        settings = (*scaling, "--set", f"image.tag={tag}")
+        extended.helm("upgrade", "--install", "servable", str(CHART), "-n", where, *settings)
+        scale(replicas)
+    extended.helm("rollback", "servable", "1", "-n", where)
+    spec = extended.api.get(path)["spec"]
+    assert spec["replicas"] == 10
+    assert spec["template"]["spec"]["containers"][0]["image"] == "servable:v1"
     extended.helm("uninstall", "servable", "-n", where)
 
 

@@ -109,6 +109,67 @@ def test_stores_of_a_config_may_be_reached() -> None:
     assert ports == [[], [53, 53, 443]]
 
 
+@pytest.mark.parametrize(
+    ("uri", "ports"),
+    [
+        ("s3://bucket/m", [53, 53, 443]),
+        ("http://minio:9000/m.tar.gz", [53, 53, 443, 9000]),
+        ("http://files/m.tar.gz", [53, 53, 443, 80]),
+    ],
+)
+@pytest.mark.parametrize("value", ["model.uri", "modelsDir"])
+def test_the_port_of_a_store_may_be_reached(value: str, uri: str, ports: list[int]) -> None:
+    made = yaml.safe_load_all(template("--set", f"{value}={uri}"))
+    (policy,) = (one for one in made if one["kind"] == "NetworkPolicy")
+    assert [port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]] == ports
+
+
+def container_of(*settings: str) -> dict[str, Any]:
+    """Returns the server's container, and in ``initContainers`` what runs before it."""
+    made = yaml.safe_load_all(template(*(word for one in settings for word in ("--set", one))))
+    (deployment,) = (one for one in made if one["kind"] == "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    return {**pod["containers"][0], "initContainers": pod.get("initContainers", [])}
+
+
+def test_by_grpc_it_is_asked_only_whether_a_pod_is_ready() -> None:
+    """Its health service says NOT_SERVING of a server that lives and has no model."""
+    container = container_of("probes.protocol=grpc")
+    assert "grpc" in container["readinessProbe"]
+    for probe in ("startupProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["path"] == "/livez"
+
+
+@pytest.mark.parametrize(
+    ("setting", "path"),
+    [("model.name=m", "/models/m"), ("modelsDir=/models", "/models"), ("config=x", "/models")],
+)
+def test_an_init_container_writes_where_the_server_looks(setting: str, path: str) -> None:
+    container = container_of("model.initContainer.image=i", setting)
+    (before,) = container["initContainers"]
+    assert {"name": "MODEL_DIR", "value": path} in before["env"]
+    for one in (container, before):
+        assert path in [mount["mountPath"] for mount in one["volumeMounts"]]
+
+
+def test_large_numbers_are_whole() -> None:
+    assert (
+        "--model_config_file_poll_wait_seconds=1000000"
+        in container_of("config=x", "reloadSeconds=1000000")["args"]
+    )
+
+
+def test_a_name_with_a_dot_is_one_that_services_may_have() -> None:
+    done = tool("helm", "template", "flowers.v2", CHART, "--kube-version", RELEASES[-1])
+    assert done.returncode == 0, done.stderr
+    names = {one["metadata"]["name"] for one in yaml.safe_load_all(done.stdout)}
+    assert names == {"flowers-v2-servable", "flowers-v2-servable-headless"}
+
+
+def test_a_chart_that_has_this_one_in_it_may_switch_it_off() -> None:
+    template("--set", "enabled=true")
+
+
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("folder", KUSTOMIZATIONS)
 def test_what_kustomize_makes_conforms(folder: str, release: str) -> None:
@@ -130,6 +191,22 @@ def test_every_component_goes_with_the_base(component: str, tmp_path: Path) -> N
     assert ("replicas:" in done.stdout) is (component == "servicemonitor")
 
 
+def test_prefixes_and_labels_reach_what_kustomize_does_not_know(tmp_path: Path) -> None:
+    folder = os.path.relpath(ROOT / "deploy" / "kubernetes", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(
+        f"namePrefix: a-\nresources: [{folder}/base]\n"
+        f"components: [{folder}/components/keda, {folder}/components/servicemonitor]\n"
+        "labels: [{includeSelectors: true, pairs: {app.kubernetes.io/instance: flowers}}]\n"
+    )
+    done = tool("kustomize", "build", tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = {one["kind"]: one for one in yaml.safe_load_all(done.stdout)}
+    assert made["ScaledObject"]["spec"]["scaleTargetRef"]["name"] == "a-servable"
+    selected = made["ServiceMonitor"]["spec"]["selector"]["matchLabels"]
+    assert selected["app.kubernetes.io/instance"] == "flowers"
+    assert selected.items() <= made["Service"]["metadata"]["labels"].items()
+
+
 def test_the_schemas_know_what_is_wrong() -> None:
     wrong = template().replace("maxSurge:", "maxSurges:")
     with pytest.raises(AssertionError, match="maxSurges"):
@@ -147,7 +224,16 @@ def test_the_base_is_what_the_chart_makes() -> None:
         (["model.name=a/b"], "model"),
         (["strategy.maxSurge=0"], "strategy"),
         (["autoscaling.kind=hpa", "autoscaling.minReplicas=0"], "minReplicas"),
-        (["flags.Port=1"], "does not match pattern"),
+        (["flags.Port=1"], "additional properties 'Port' not allowed"),
+        (["flags.max_request_in_flight=5"], "additional properties 'max_request_in_flight' not allowed"),
+        (["flags.proxy_protocol=require"], "give accept"),
+        (
+            ["autoscaling.kind=keda", "autoscaling.minReplicas=0"],
+            "pods that are not there report no requests",
+        ),
+        (["model.persistentVolumeClaim.subPath=/flowers"], "subPath"),
+        (["model.persistentVolumeClaim.subPath=a/../b"], "subPath"),
+        (["gpu.resource=gpu"], "resource"),
         (["flags.rest_api_port=1"], "is set by the chart from its own values"),
         (["model.uri=s3://b/m", "model.image.reference=x"], "give one"),
         (["model.uri=s3://b/m", "config=x"], "model.uri is one model"),

@@ -92,17 +92,16 @@ def test_a_rolled_template_loses_no_request(served: Release) -> None:
         served.install()
         served.settle()
         assert until(lambda: len(served.ready_pods()) == 2 and not before & set(served.ready_pods()))
-        answered = counts.answered
-        assert until(lambda: counts.answered > answered + 200)
+        # Both new pods answer, too.
+        assert until(lambda: len(counts.pods) == 4)
     print("rolled:", counts)
     assert counts.failed == {}
     assert counts.retried == 0
-    assert len(counts.pods) == 4
 
 
 def test_an_upgrade_that_cannot_start_takes_nothing_away(served: Release) -> None:
     before = set(served.ready_pods())
-    wrong = ("--reuse-values", "--set", "flags.no_such_flag=1", "--atomic", "--timeout", "20s")
+    wrong = ("--reuse-values", "--set", "flags.max_requests_in_flight=many", "--atomic", "--timeout", "20s")
     with asking(served.service(), PREDICT, HALF) as counts:
         with pytest.raises(AssertionError, match="rolled back"):
             served.plane.helm("upgrade", served.name, str(CHART), "-n", served.namespace, *wrong)

@@ -29,6 +29,10 @@ a client that tries again without a pause has used up three tries by then.
 """
 
 SECONDS = 20.0
+"""How long an answer may take."""
+
+CONNECT_SECONDS = 1.0
+"""How long a connection may take: at the address of a pod that was deleted by force, nobody says no."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,9 @@ class Clients:
                 continue
             chosen = random.choice(pods)
             pod = chosen[0]
-            connection = open_ones.pop(chosen, None) or http.client.HTTPConnection(*chosen, timeout=SECONDS)
+            connection = open_ones.pop(chosen, None) or http.client.HTTPConnection(*chosen)
             try:
+                connect(connection)
                 connection.request("POST", self._path, self._body)
                 answer = connection.getresponse()
                 text = answer.read()
@@ -144,6 +149,14 @@ class Clients:
                 return
             failure = ""
         self.counts.add(pod, tries, failure)
+
+
+def connect(connection: http.client.HTTPConnection) -> None:
+    """Connects, unless it is connected. Raises ``OSError``."""
+    if connection.sock is None:
+        connection.timeout = CONNECT_SECONDS
+        connection.connect()
+        connection.sock.settimeout(SECONDS)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 from conftest import ROOT
-from render_kubernetes import CHART, FOLDER, chart_hash
+from render_kubernetes import CHART, FOLDER, chart_hash, schema as schema_with_flags
 
 from servable.config.flags import FLAGS
 
@@ -80,6 +80,10 @@ def test_values_are_as_their_schema_says(values: Path | None) -> None:
         assert flag in FLAGS
 
 
+def test_the_schema_knows_the_flags() -> None:
+    assert (CHART / "values.schema.json").read_text() == schema_with_flags(), "run `make kubernetes`"
+
+
 def test_what_null_has_taken_away_may_be_null() -> None:
     """``helm upgrade --reuse-values`` has the schema see a null of before, other upgrades do not."""
     schema = jsonschema.Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
@@ -98,9 +102,9 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
             yield from known(value, f"{before}{key}.")
 
     schema = json.loads((CHART / "values.schema.json").read_text())
-    free = ("resources.", "podSecurityContext.", "securityContext.", "global", "topologySpread.")
+    free = ("flags.", "resources.", "podSecurityContext.", "securityContext.", "global", "topologySpread.")
     ours = {path for path in paths_of(VALUES) if not path.startswith(free)}
-    assert {path for path in known(schema) if not path.startswith(free)} == ours
+    assert {path for path in known(schema) if not path.startswith(free)} == ours | {"enabled"}
 
 
 def test_templates_use_what_there_is() -> None:
@@ -139,7 +143,7 @@ def test_the_base_asks_ports_that_the_server_opens() -> None:
 
 def test_the_base_ends_pods_after_the_server() -> None:
     pod = deployment()["spec"]["template"]["spec"]
-    given = dict(word[2:].split("=") for word in pod["containers"][0]["args"] if "=" in word)
+    given = dict(word[2:].split("=", 1) for word in pod["containers"][0]["args"] if "=" in word)
     whole = int(given["drain_delay_seconds"]) + int(given["shutdown_grace_seconds"])
     assert pod["terminationGracePeriodSeconds"] > whole
     # As long as nodes take to learn that a pod goes.

@@ -2,14 +2,14 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* The name of everything: room is left for "-headless". */}}
+{{/* The name of everything: room is left for "-headless". Services may not have dots in theirs. */}}
 {{- define "servable.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 54 | trimSuffix "-" }}
 {{- else if contains (include "servable.name" .) .Release.Name }}
-{{- .Release.Name | trunc 54 | trimSuffix "-" }}
+{{- .Release.Name | replace "." "-" | trunc 54 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name (include "servable.name" .) | trunc 54 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name (include "servable.name" .) | replace "." "-" | trunc 54 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
@@ -39,14 +39,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* The number of pods. With autoscaling that is the autoscaler's: an upgrade leaves what the cluster has, as Kubernetes would
-make one pod of a number that is taken away. */}}
+{{/* The number of pods; "" where it is the autoscaler's alone, which an annotation of the Deployment then says. A Deployment that
+had a number keeps having one, which is what the cluster has: Kubernetes would make one pod of a number that is taken away. */}}
 {{- define "servable.replicas" -}}
 {{- if not .Values.autoscaling.kind }}
 {{- .Values.replicas }}
 {{- else }}
 {{- with lookup "apps/v1" "Deployment" .Release.Namespace (include "servable.fullname" .) }}
-{{- .spec.replicas }}
+{{- if not (dig "metadata" "annotations" "servable/replicas" "" .) }}
+{{- max (int .spec.replicas) (int $.Values.autoscaling.minReplicas) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -73,9 +75,9 @@ make one pod of a number that is taken away. */}}
 {{- end }}
 {{- end }}
 
-{{/* Where an init container writes, and where the claim or image is without a config. */}}
+{{/* Where the claim or image is, and what an init container writes. */}}
 {{- define "servable.models" -}}
-/models{{ if not .Values.modelsDir }}/{{ .Values.model.name }}{{ end }}
+/models{{ if not (or .Values.modelsDir .Values.config) }}/{{ .Values.model.name }}{{ end }}
 {{- end }}
 
 {{/* Refuses an autoscaler that could not choose; its argument is the value autoscaling. */}}
@@ -96,7 +98,7 @@ make one pod of a number that is taken away. */}}
 - serve
 {{- if .Values.config }}
 - --model_config_file=/etc/servable/config/models.config
-- --model_config_file_poll_wait_seconds={{ .Values.reloadSeconds }}
+- --model_config_file_poll_wait_seconds={{ int64 .Values.reloadSeconds }}
 {{- else if .Values.modelsDir }}
 - {{ printf "--models_dir=%s" .Values.modelsDir | quote }}
 {{- else if .Values.model.uri }}
@@ -109,8 +111,8 @@ make one pod of a number that is taken away. */}}
 - --rest_api_port=8501
 - --port=8500
 - --model_cache_dir=/cache
-- --drain_delay_seconds={{ .Values.drainSeconds }}
-- --shutdown_grace_seconds={{ .Values.graceSeconds }}
+- --drain_delay_seconds={{ int64 .Values.drainSeconds }}
+- --shutdown_grace_seconds={{ int64 .Values.graceSeconds }}
 {{- if .Values.batching }}
 - --enable_batching
 - --batching_parameters_file=/etc/servable/batching/batching.config
@@ -134,13 +136,17 @@ make one pod of a number that is taken away. */}}
 {{- if eq (replace "-" "_" $name) "admin_token" }}
 {{- fail "flags.admin_token would be in the pod for all to read: give SERVABLE_ADMIN_TOKEN from a Secret, in env or envFrom" }}
 {{- end }}
+{{- if and (eq $name "proxy_protocol") (eq (toString $value) "require") }}
+{{- fail "flags.proxy_protocol=require: Kubernetes' probes do not speak it; give accept" }}
+{{- end }}
 {{- if not (kindIs "invalid" $value) }}
 - {{ printf "--%s=%s" $name (include "servable.value" $value) | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
 
-{{/* What is asked by a probe: its argument is a list of the chart's scope and the path. */}}
+{{/* What is asked by a probe: its argument is a list of the chart's scope and the path. By gRPC only whether the pod is ready: it
+has no question for whether a server lives that has no model to serve. */}}
 {{- define "servable.probe" -}}
 {{- $values := (index . 0).Values }}
 {{- if and $values.tls.existingSecret (eq $values.probes.protocol "grpc") }}
@@ -149,7 +155,7 @@ make one pod of a number that is taken away. */}}
 {{- if $values.tls.clientCA.existingSecret }}
 tcpSocket:
   port: rest
-{{- else if eq $values.probes.protocol "grpc" }}
+{{- else if and (eq $values.probes.protocol "grpc") (eq (index . 1) "/readyz") }}
 grpc:
   port: 8500
 {{- else }}
