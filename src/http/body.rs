@@ -1,5 +1,6 @@
 //! Request bodies: read within limits on size and pace, and decompressed if necessary.
 
+use super::coding;
 use super::own_wakes::withheld;
 use super::reply::Refusal;
 use crate::arriving::Arriving;
@@ -250,16 +251,16 @@ impl Unpacked {
     }
 }
 
-/// Decompresses a gzip body. One that is too large, damaged, or not exactly one member counts as an empty body, as in
-/// TensorFlow Serving. Fails if `memory` has no room.
+/// Decompresses a gzip body. One that is damaged, not exactly one member, or larger than TensorFlow Serving takes counts as
+/// an empty body, as there. Fails if it is larger than a `limit` below that, and if `memory` has no room.
 pub(crate) fn unpacked(
     packed: &[u8],
     limit: usize,
     expected: &Unpacked,
     memory: &Reservation,
 ) -> Result<Vec<u8>, Error> {
-    let limit = limit.min(MAX_UNPACKED);
-    if expected.hint > limit {
+    let (own, limit) = (limit < MAX_UNPACKED, limit.min(MAX_UNPACKED));
+    if expected.hint > limit && !own {
         return Ok(Vec::new());
     }
     let mut out = Vec::with_capacity(expected.counted);
@@ -276,6 +277,9 @@ pub(crate) fn unpacked(
             break;
         }
         step = out.len().min(STEP[1]);
+    }
+    if own && out.len() > limit {
+        return Err(coding::too_large(limit));
     }
     let is_whole = out.len() <= limit && decoder.into_inner().is_empty();
     Ok(if is_whole { out } else { Vec::new() })
@@ -294,9 +298,13 @@ mod tests {
     }
 
     fn unpacked(packed: &[u8], limit: usize) -> Vec<u8> {
+        tried(packed, limit).unwrap()
+    }
+
+    fn tried(packed: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
         let memory = Reservation::default();
         let room = Unpacked::expect(packed, limit, &memory).unwrap();
-        super::unpacked(packed, limit, &room, &memory).unwrap()
+        super::unpacked(packed, limit, &room, &memory)
     }
 
     #[tokio::test]
@@ -322,8 +330,15 @@ mod tests {
         for size in [STEP[0] - 1, STEP[0], STEP[0] + 1, 10 * STEP[0]] {
             let body = vec![b' '; size];
             assert_eq!(unpacked(&packed(&body), size), body);
-            assert!(unpacked(&packed(&body), size - 1).is_empty());
+            assert_eq!(tried(&packed(&body), size - 1).unwrap_err().http_status(), 413);
         }
+    }
+
+    #[test]
+    fn beyond_what_tensorflow_serving_takes_it_is_an_empty_body() {
+        let body = packed(&vec![b' '; MAX_UNPACKED + 1]);
+        assert!(unpacked(&body, usize::MAX).is_empty() && unpacked(&body, MAX_UNPACKED).is_empty());
+        assert_eq!(tried(&body, MAX_UNPACKED - 1).unwrap_err().http_status(), 413);
     }
 
     #[test]
@@ -347,10 +362,12 @@ mod tests {
         assert!(unpacked(&good[..good.len() - 1], 100).is_empty());
         assert!(unpacked(b"{}", 100).is_empty());
         assert!(unpacked(&[good.clone(), good.clone()].concat(), 100).is_empty());
-        assert!(unpacked(&good, 5).is_empty());
+        // What it says of its size is not what it is.
         let mut lying = packed(&vec![b' '; 1 << 20]);
         let end = lying.len() - 4;
         lying[end..].copy_from_slice(&2u32.to_le_bytes());
-        assert!(unpacked(&lying, 1 << 10).is_empty());
+        assert!(unpacked(&lying, 2 << 20).is_empty());
+        assert_eq!(tried(&lying, 1 << 10).unwrap_err().http_status(), 413);
+        assert!(unpacked(b"none, of a size of 0x20202020    ", 100).is_empty());
     }
 }

@@ -152,7 +152,8 @@ fn inflated(
     }
 }
 
-fn too_large(limit: usize) -> Error {
+/// Returns the error of a body that has more than `limit` bytes.
+pub(super) fn too_large(limit: usize) -> Error {
     let message = format!(
         "The request's body is larger than {limit} bytes once it is unpacked: send less at once, or raise \
          --max_request_bytes"
