@@ -180,6 +180,31 @@ def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def test_a_pod_that_was_not_asked_yet_has_a_number_for_the_autoscaler(tmp_path: Path) -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    values = yaml.safe_load((ROOT / "deploy/kubernetes/prometheus-adapter.yaml").read_text())
+    (rule,) = values["rules"]["custom"]
+    # What prometheus-adapter puts in place of these.
+    query = rule["metricsQuery"].replace("<<.GroupBy>>", "pod")
+    query = query.replace("<<.LabelMatchers>>", 'namespace="models",pod=~"a|b"')
+    series = {
+        'servable_requests_in_flight{namespace="models",pod="a",model="m"}': "3x8",
+        'servable_requests_in_flight{namespace="models",pod="a",model="n"}': "1x8",
+        'servable_memory_in_flight_bytes{namespace="models",pod="a"}': "100x8",
+        'servable_memory_in_flight_bytes{namespace="models",pod="b"}': "200x8",
+    }
+    sample = [{"labels": '{pod="a"}', "value": 4}, {"labels": '{pod="b"}', "value": 0}]
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": query, "eval_time": "2m", "exp_samples": sample}],
+    }
+    file = tmp_path / "test.yaml"
+    file.write_text(json.dumps({"tests": [test]}))
+    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_promtool_finds_nothing_wrong_with_the_servers_own_metrics(base: Path) -> None:
     """TensorFlow Serving's have colons in their names, which is for rules, and microseconds."""
     with serving(f"m={base}") as served:

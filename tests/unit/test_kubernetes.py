@@ -170,7 +170,7 @@ def test_the_metric_that_scales_exists() -> None:
     )
     files = [*(FOLDER / "components").rglob("*.yaml"), FOLDER / "prometheus-adapter.yaml"]
     named = {name for file in files for name in re.findall(r"servable_[a-z_]+", file.read_text())}
-    assert named == {"servable_requests_in_flight"} and named <= metrics
+    assert "servable_requests_in_flight" in named and named <= metrics
 
 
 @pytest.mark.parametrize("path", RUNTIMES, ids=lambda path: path.stem)
