@@ -122,6 +122,96 @@ def test_pinning_a_model_whose_load_has_just_failed_does_not_try_it_again(make: 
     assert loads(setup) == [("m", 1)]
 
 
+def no_room(*_: Any) -> None:
+    raise NoRoomError("RESOURCE_EXHAUSTED", "no room")
+
+
+def later(setup: Setup, seconds: float) -> None:
+    """Has so much time pass for the manager."""
+    models = setup.manager._models
+    with models.changed:
+        clock = models.clock
+        models.clock = setup.manager._clock = lambda: clock() + seconds
+        models.wake_all()
+        models.touch("m")
+
+
+@pytest.mark.parametrize(
+    ("fails", "code", "pause"),
+    [
+        (no_room, "RESOURCE_EXHAUSTED", NO_ROOM_PAUSE),
+        (fail_on(("m", 1)), "UNAVAILABLE", FIRST_PAUSE),
+    ],
+)
+@pytest.mark.parametrize("change", [{"pinned": True}, {"traffic": Traffic(shares=(TrafficShare("1", 5.0),))}])
+def test_a_model_that_comes_to_stay_is_tried_again_after_the_pause_though_nobody_asks(
+    make: Make, change: dict[str, Any], fails: Callable[..., None], code: str, pause: float
+) -> None:
+    setup = make()
+    m = ModelConfig("m", "/models/m", policy=Latest(2))
+    setup.manager.apply([m])
+    setup.core.on_load = fails
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, code)
+    setup.manager.apply([replace(m, **change)])
+    later(setup, pause)
+    setup.core.wait_told("m", 1, code, times=2)
+    setup.core.on_load = lambda *_: None
+    later(setup, 2 * pause)
+    setup.wait_available_as(m=Availability.AVAILABLE)
+    assert len(loads(setup)) == 3
+
+
+def test_a_version_that_was_mended_of_a_model_that_has_come_to_stay_is_loaded_though_nobody_asks(
+    make: Make,
+) -> None:
+    setup = make()
+    m = ModelConfig("m", "/models/m")
+    setup.manager.apply([m])
+    setup.core.on_load = fail_on(("m", 1))
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.manager.apply([replace(m, pinned=True)])
+    setup.core.wait_told("m", 1, "UNAVAILABLE")
+    setup.core.on_load = lambda *_: None
+    setup.manager.aspire("m", (AspiredVersion(1, "/models/m/1", "another"),))
+    setup.wait_available_as(m=Availability.AVAILABLE)
+    assert ("m", 1) in setup.core.on_demand, "requests wait for its load as before"
+
+
+def test_one_that_does_not_stay_any_more_is_not_tried_again(make: Make) -> None:
+    setup = make()
+    m = ModelConfig("m", "/models/m")
+    setup.manager.apply([m])
+    setup.core.on_load = fail_on(("m", 1))
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    setup.manager.apply([replace(m, pinned=True)])
+    setup.core.wait_told("m", 1, "UNAVAILABLE")
+    setup.manager.apply([m, ModelConfig("n", "/models/n")])
+    later(setup, LONGEST_PAUSE)
+    setup.aspire("n", 1)
+    setup.wait_available_as(m=Availability.FAILED, n=Availability.ON_DEMAND)
+    assert loads(setup) == [("m", 1)]
+
+
+def test_a_pinned_model_is_tried_until_there_is_room_for_it(make: Make) -> None:
+    setup = make("m", options=replace(LAZY, pinned_models=("m",), retries=1, retry_seconds=0.0))
+    tried: list[int] = []
+
+    def on_load(*_: Any) -> None:
+        tried.append(len(tried))
+        if len(tried) < 5:
+            no_room()
+
+    setup.core.on_load = on_load
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.AVAILABLE)
+    assert len(tried) == 5
+
+
 def test_a_version_whose_files_move_before_it_is_loaded_is_loaded_from_there(make: Make) -> None:
     setup = make("m")
     paths: list[str] = []
@@ -191,10 +281,6 @@ def test_a_failure_is_told_with_a_pause_that_grows_and_is_tried_once_for_each_de
 
 def test_where_there_was_no_room_the_pause_does_not_grow(make: Make) -> None:
     setup = make("m")
-
-    def no_room(*_: Any) -> None:
-        raise NoRoomError("RESOURCE_EXHAUSTED", "no room")
-
     setup.core.on_load = no_room
     setup.aspire("m", 1)
     for times in (1, 2, 3):

@@ -204,11 +204,12 @@ class Condition:
         now = replace(self, state=State.AVAILABLE, loaded_from=self.place.path)
         return replace(now, error=None, reloading=False, stage=Stage.NONE)
 
-    def load_failed(self, error: StatusError, retry_at: float | None) -> Condition:
-        """Its load failed, and is retried at ``retry_at``; None: never."""
+    def load_failed(self, error: StatusError, retry_at: float | None, counts: bool = True) -> Condition:
+        """Its load failed, and is retried at ``retry_at``; None: never. counts: that was one of its tries."""
         self._check("load_failed", self.state is State.LOADING and self.stage is Stage.RETURNED)
         state = State.END if retry_at is None else State.LOADING
-        return replace(self, state=state, error=error, retry_at=retry_at, stage=Stage.TELLING)
+        tries = self.tries if counts else max(0, self.tries - 1)
+        return replace(self, state=state, tries=tries, error=error, retry_at=retry_at, stage=Stage.TELLING)
 
     def given_up(self) -> Condition:
         """It was withdrawn before its load began, or its withdrawn load failed. Wanted again, it is new."""

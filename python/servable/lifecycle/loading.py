@@ -14,7 +14,7 @@ from servable.config import batching, saved_model_config
 from servable.config.values import LifecycleOptions, LoadOptions
 from servable.errors import CancelledError, StatusError
 from servable.lifecycle.condition import Condition, Stage
-from servable.lifecycle.interfaces import CancellableCore, Listener, Report
+from servable.lifecycle.interfaces import CancellableCore, Listener, NoRoomError, Report
 from servable.lifecycle.models import Model, Models, Version
 from servable.lifecycle.workers import Workers
 from servable.progress import board
@@ -277,7 +277,9 @@ class Loader:
                 if retrying and is_final:
                     self._fail(model, version, error)
                 retry_at = self._models.clock() + pause if again else None
-                version.condition = version.condition.load_failed(error, retry_at)
+                # Where there was no room, the model is not at fault: it is tried until there is.
+                counts = not isinstance(error, NoRoomError)
+                version.condition = version.condition.load_failed(error, retry_at, counts)
         with _logged("notifying of", model, version):
             self._listener.failed(model.name, place, error, pause if again else None)
         with self._changed:

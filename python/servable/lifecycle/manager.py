@@ -209,6 +209,14 @@ class Manager:
         model = self._models.by_name.get(name)
         if model is not None and self._demand is not None:
             self._demand.demand_all(model, self._reconciler)
+            # What has just failed is due later.
+            self._models.touch(name)
+
+    def _wake_at(self, model: Model) -> float | None:
+        """Returns when to try failed loads of a model again that stays, as nobody may ask for it."""
+        if self._demand is None or self._puts_off(model.name):
+            return None
+        return self._demand.retry_at(model)
 
     def _ask(self, name: str, version: int) -> None:
         """Has a version loaded that requests wait for. Called with the lock held."""
@@ -478,6 +486,8 @@ class Manager:
             for due in (one.retry_at, one.reload_at, self._loader.report_at(one))
             if due is not None
         ]
+        if model is not None and (wake_at := self._wake_at(model)) is not None:
+            times.append(wake_at)
         if times:
             self._times[name] = min(times)
         else:
@@ -491,6 +501,7 @@ class Manager:
             if model is not None:
                 for version in model.versions.values():
                     self._follow_version(model, version, now)
+                self._follow_stay(model, now)
             self._note_time(name)
 
     def _follow_version(self, model: Model, version: Version, now: float) -> None:
@@ -501,6 +512,16 @@ class Manager:
             elif reload_at is not None and reload_at <= now:
                 self._reconciler.retry_reload(model, version)
             self._loader.report_long_load(model, version, now)
+        except Exception:
+            # As in ``_follow``.
+            _log.exception("following %s failed", model.name)
+
+    def _follow_stay(self, model: Model, now: float) -> None:
+        """Has versions loaded again whose load on demand failed, if that is due."""
+        try:
+            wake_at = self._wake_at(model)
+            if wake_at is not None and wake_at <= now:
+                self._wake(model.name)
         except Exception:
             # As in ``_follow``.
             _log.exception("following %s failed", model.name)

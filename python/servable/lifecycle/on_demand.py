@@ -5,7 +5,8 @@ A version that is put off stays at START until somebody asks for it: a request, 
 it is *demanded*, and the reconciler lets the policy load it. The loop calls ``settle`` whenever it follows
 a model: those who wait learn of the outcome. A load that fails is tried again by the next request after a
 pause, which doubles with each failure in a row; until then the core answers with the error by itself. Where
-there was no room in memory, the pause stays the same.
+there was no room in memory, the pause stays the same. Of a model that has come to stay, for which nobody may
+ask, the manager demands what is not loaded, and again after the pause (``retry_at``).
 
 Requests are taken over only as fast as loads have threads, so that the core still knows which of them wait.
 """
@@ -90,6 +91,15 @@ class OnDemand:
         """Has every version of a model loaded, but those whose load has just failed."""
         for version in model.sleeping():
             self._demand_again(model, version, reconciler)
+
+    def retry_at(self, model: Model) -> float | None:
+        """Returns when ``demand_all`` tries a failed load again; None if none has failed."""
+        failed = [
+            number
+            for number, one in model.versions.items()
+            if one.condition.on_demand and one.condition.has_failed and model.wants(number)
+        ]
+        return min((model.failures.get(number, (0, 0.0))[1] for number in failed), default=None)
 
     def _demand_again(self, model: Model, version: int, reconciler: Reconciler) -> None:
         _, until = model.failures.get(version, (0, 0.0))

@@ -142,6 +142,9 @@ class Reconciler:
         if condition.has_failed:
             model.failures.pop(place.version, None)
             self._announce(model, condition.repaired(place), condition.on_demand)
+            if condition.on_demand and not self._puts_off(model.name):
+                # It stays now, and nobody may ask for it. Requests wait for its load, as they did.
+                model.demanded.add(place.version)
         elif condition.may_be_repaired:
             version.condition = condition.repaired(place)
             self._loader.submit_load(model, version)
