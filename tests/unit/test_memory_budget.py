@@ -11,7 +11,7 @@ from fake_core import FakeCore, FakeError
 from servable.errors import StatusError
 from servable.lifecycle import memory_budget
 from servable.lifecycle.interfaces import NoRoomError
-from servable.lifecycle.memory_budget import LEAST_BYTES, MemoryBudget
+from servable.lifecycle.memory_budget import ENGINE_BYTES, LEAST_BYTES, MemoryBudget
 from servable.sources import VersionLoad
 
 BUDGET = 10 * LEAST_BYTES
@@ -75,13 +75,62 @@ def memory(tmp_path: Path) -> Memory:
     return memory
 
 
-def test_the_first_load_of_an_engine_is_not_measured(tmp_path: Path) -> None:
+def test_of_the_first_load_of_an_engine_what_the_engine_keeps_is_taken_off(tmp_path: Path) -> None:
     memory = Memory(tmp_path)
-    memory.load("a", 100 * BUDGET, file_bytes=PART)
+    memory.load("a", ENGINE_BYTES + PART, file_bytes=LEAST_BYTES)
+    assert memory.most is None
     assert memory.budget.held("a", 1) == (PART, False)
     memory.load("b", PART)
     assert memory.most == BUDGET
     assert memory.budget.held("b", 1) == (PART, True)
+    memory.load("a", PART + 1)
+    assert memory.budget.held("a", 1) == (PART + 1, True)
+
+
+def test_a_small_first_model_counts_as_its_files(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    memory.load("a", ENGINE_BYTES - 1, file_bytes=2 * LEAST_BYTES)
+    assert memory.budget.held("a", 1) == (2 * LEAST_BYTES, False)
+
+
+def test_the_first_model_of_an_engine_leaves_if_it_is_too_large_and_its_next_load_is_measured(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = Memory(tmp_path)
+    memory.load("a", ENGINE_BYTES + BUDGET + 1)
+    assert caplog.text.count("and --memory_budget allows 655.4 kB") == 1
+    memory.core.in_flight.add(("a", 1))
+    memory.budget.look()
+    assert memory.left == []
+    memory.core.in_flight.clear()
+    memory.budget.look()
+    assert (memory.left, memory.budget.total()) == (["a"], 0)
+    # The engine kept more than was taken off.
+    memory.load("a", PART)
+    assert memory.most == BUDGET
+    memory.budget.look()
+    assert (memory.left, memory.budget.held("a", 1)) == (["a"], (PART, True))
+    assert caplog.text.count("--memory_budget allows") == 1
+
+
+def test_the_log_tells_once_that_models_that_stay_take_too_much(
+    memory: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory.pinned |= {"a", "b"}
+    memory.load("a", 9 * LEAST_BYTES)
+    assert caplog.text == ""
+    memory.load("b", 9 * LEAST_BYTES)
+    memory.budget.look()
+    taken = "what is loaded takes 1.2 MB, and --memory_budget allows 655.4 kB"
+    told = f"{taken}; models that stay, pinned or with traffic rules, take 1.2 MB, so no other finds room"
+    assert caplog.text.count(taken) == caplog.text.count(told) == 1
+    assert memory.left == []
+    memory.pinned.clear()
+    memory.budget.look()
+    assert len(memory.left) == 1
+    memory.pinned |= {"a", "b", "c"}
+    memory.load("c", 9 * LEAST_BYTES)
+    assert caplog.text.count(taken) == 2
 
 
 def test_what_was_measured_counts_and_the_least_recently_used_leaves(memory: Memory) -> None:

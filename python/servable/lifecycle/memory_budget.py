@@ -2,9 +2,10 @@
 
 The core measures a load by what is allocated before and after it, which tells something only of loads one
 after another; so they have turns here. Before a version's first load its size is not known: room is made
-for the bytes of its files, and what was measured counts from then on. So does the first load of an engine,
-which also starts what all models share. A load counts what it will most likely take until it ends. What a
-version takes later, when its runs move to another engine, the core measures as well: it counts as soon as
+for the bytes of its files, and what was measured counts from then on. The first load of an engine also starts
+what all models share, for which a small part is taken off: so what is left is no measure of the version, and
+refuses none, but counts until its next load. A load counts what it will most likely take until it ends. What
+a version takes later, when its runs move to another engine, the core measures as well: it counts as soon as
 it is known (``follow``). Which versions leave is decided by ``residency.py``.
 """
 
@@ -34,6 +35,8 @@ LEAST_BYTES = 1 << 16
 """What any version counts at least."""
 MUCH_BYTES = 1 << 20
 """By how much a version has to grow until the log tells of it."""
+ENGINE_BYTES = 2 << 20
+"""What is taken off the first load of an engine; measured were 1.0 MB of TensorFlow, 1.4 of ONNX Runtime."""
 LOOK_SECONDS = 1.0
 """Between two looks at what versions have taken since their loads."""
 PATIENCE = 30.0
@@ -105,6 +108,8 @@ class MemoryBudget:
         # Uses of each loaded version that are counted already, and how long ago the last one was.
         self._counted: dict[_Key, int] = {}
         self._idle: dict[_Key, float] = {}
+        # Whether the log tells already that more is loaded than may be.
+        self._told = False
 
     def held(self, name: str, version: int) -> tuple[int, bool] | None:
         """Returns what a loaded version counts, in bytes, and whether that was measured."""
@@ -133,10 +138,11 @@ class MemoryBudget:
             is_first = engine not in self._started
             yield Turn(
                 None if is_first else self._budget,
-                lambda taken: self._has_taken(load, expected, None if is_first else taken),
+                lambda taken: self._has_taken(load, expected, taken, is_first),
             )
             self._started.add(engine)
             self._make_room(key, 0, None)
+            self._tell_of_excess()
         except Exception as error:
             self._learn(load, error)
             raise
@@ -162,6 +168,7 @@ class MemoryBudget:
         if self._turns.acquire(blocking=False):
             try:
                 self._make_room(None, 0, None)
+                self._tell_of_excess()
             finally:
                 self._turns.release()
 
@@ -213,16 +220,20 @@ class MemoryBudget:
                     self._measured.pop(key, None)
             self._most_measured = max(KNOWN, 2 * len(self._measured))
 
-    def _has_taken(self, load: VersionLoad, expected: int, taken: int | None) -> None:
+    def _has_taken(self, load: VersionLoad, expected: int, taken: int | None, is_first: bool) -> None:
+        """is_first: the engine's own start was measured with it."""
         key = load.model, load.version
-        held = _Taken(load.path, expected if taken is None else max(taken, LEAST_BYTES))
+        size = expected if taken is None else taken
+        if is_first and taken is not None:
+            size = max(expected, taken - ENGINE_BYTES)
+        held = _Taken(load.path, max(size, LEAST_BYTES))
         if held.size > self._budget:
             held.files = fingerprint(load.path)
         with self._changed:
             self._loading.pop(load, None)
             # Once a version is replaced by its new load, only the latter counts.
             self._held[key] = held
-            if taken is not None:
+            if taken is not None and not is_first:
                 self._measured[key] = held
         _log.debug("%s version %d takes %s", *key, size_text(held.size))
 
@@ -280,12 +291,35 @@ class MemoryBudget:
         return {key: size for key, size in held.items() if self._stays(key[0])}
 
     def _refused(self, key: _Key | None) -> set[_Key]:
-        """Returns what does not leave for ``key``; for none, what would be too large when it comes back."""
+        """Returns what does not leave for ``key``; for none, what would be too large when it comes back.
+
+        The first of an engine may leave: its next load is measured, and counts less or is refused.
+        """
         pinned = set(self._pinned())
         if key is not None:
             return pinned | {key}
         with self._changed:
-            return pinned | {one for one, held in self._held.items() if held.together > self._budget}
+            return pinned | {
+                one
+                for one, held in self._held.items()
+                if held.together > self._budget
+                and (held.size <= self._budget or self._measured.get(one) is held)
+            }
+
+    def _tell_of_excess(self) -> None:
+        """Logs that more is loaded than may be, once as long as that is so."""
+        stays = sum(self._pinned().values())
+        with self._changed:
+            taken = sum(held.together for key, held in self._held.items() if key not in self._leaving)
+        exceeds = taken > self._budget
+        if exceeds and not self._told:
+            _log.warning(
+                "what is loaded takes %s, and --memory_budget allows %s; models that stay, pinned or with "
+                "traffic rules, take %s%s",
+                *map(size_text, (taken, self._budget, stays)),
+                ", so no other finds room: give it more, or have fewer stay" if stays > self._budget else "",
+            )
+        self._told = exceeds
 
     def _may_fit(self, needed: int, refused: set[_Key]) -> bool:
         """True if ``needed`` more bytes fit once all that may leave has left."""
