@@ -237,7 +237,7 @@ def test_a_newer_version_ends_the_conversion_of_the_one_before(tmp_path: Path, m
     with serving(model, f"--model_cache_dir={cache}", ready="in a process of its own") as served:
         (child,) = until_child(served.process.pid)
         (tmp_path / "next").rename(model / "2")
-        log_of(served, "could not load m version 1", "CANCELLED", "not wanted any more")
+        log_of(served, "ended the load of m version 1", "not wanted any more")
         assert until(lambda: not is_running(child))
         log_of(served, "loaded m version 2")
     assert [one for one in os.listdir(cache / "converted") if not one.endswith(".lock")] == []

@@ -156,6 +156,19 @@ def test_who_does_not_wait_for_the_end_of_a_load_is_told_and_others_go_on(tmp_pa
         assert until(lambda: state(served, "slow") == "AVAILABLE", 60), "the load goes on for the next one"
 
 
+def test_a_model_that_is_removed_while_it_loads_is_not_ready_any_more(tmp_path: Path) -> None:
+    folder = linked(tmp_path / "models", "good")
+    slow(folder / "slow", 6000)
+    with serving(f"--models_dir={folder}", LAZY, ADMIN) as served, Wire(served) as wire:
+        assert version_states(served, "slow") == {1: "AVAILABLE"}
+        wire.send(message("POST", "/v1/models/slow:predict", '{"inputs": 3}'))
+        assert until(lambda: state(served, "slow") == "LOADING")
+        admin(served, "/admin/models/slow", "DELETE")
+        assert wire.reply().status == 404
+        assert version_states(served, "slow") == {1: "LOADING"}
+        assert ask(served, "GET", "/readyz/slow").status == 503
+
+
 def test_a_load_that_fails_is_told_and_is_not_tried_by_each_request(tmp_path: Path) -> None:
     folder = linked(tmp_path / "models", "good")
     broken(folder / "broken")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from servable.errors import StatusError
+from servable.errors import CancelledError, StatusError
 from servable.serving.report import StartReport
 from servable.sources import AspiredVersion
 
@@ -34,6 +34,14 @@ def test_an_errors_own_hint_comes_first(
     StartReport().failed("m", PLACE, error, None)
     assert expected in caplog.text
     assert ("--op_library" in caplog.text) == ("--op_library" in expected)
+
+
+def test_a_load_that_was_ended_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    StartReport().failed("m", PLACE, CancelledError("CANCELLED", "the version is not wanted any more"), None)
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("INFO", "ended the load of m version 1: the version is not wanted any more")
+    ]
 
 
 def test_of_a_model_that_is_gone_only_the_name_is_kept(caplog: pytest.LogCaptureFixture) -> None:

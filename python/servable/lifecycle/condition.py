@@ -114,6 +114,11 @@ class Condition:
         return self.on_demand and self.state in (State.START, State.UNLOADING)
 
     @property
+    def is_put_off_load(self) -> bool:
+        """Its load is under way, or is about to begin, as somebody has asked for it."""
+        return self.on_demand and self.state is State.LOADING
+
+    @property
     def answers(self) -> bool:
         """Requests to it are answered, though they may have to wait for its load."""
         waits = self.on_demand and self.state in (State.START, State.LOADING) and self.error is None

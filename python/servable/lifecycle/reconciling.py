@@ -41,7 +41,10 @@ class Reconciler:
         wanted = {one.version: one for one in model.wanted or ()}
         next_one = _next_one(model, wanted)
         for number, version in model.versions.items():
-            version.condition = version.condition.announced(number in wanted)
+            before, version.condition = version.condition, version.condition.announced(number in wanted)
+            if not before.aspired and version.condition.aspired and before.is_put_off_load:
+                # It was withdrawn, and its load goes on or begins again.
+                self._core.set_on_demand(model.name, number, True)
         for number, place in wanted.items():
             known = model.versions.get(number)
             if known is None or known.condition.may_be_forgotten:
@@ -158,15 +161,19 @@ class Reconciler:
     def _withdraw(self, model: Model, version: Version) -> None:
         """Ends a version that is no longer wanted and not loaded yet, or waits for its next try.
 
-        One that is being loaded ends with that, early if possible, and if nobody has to wait for it.
+        One that is being loaded ends with that, early if possible, and if nobody has to wait for it. It does
+        not count as available meanwhile, as one that is loaded on demand would.
         """
-        condition = version.condition
-        if condition.loading_since is not None and not model.awaits(condition.place.version):
-            self._core.cancel(model.name, condition.place.version)
+        condition, number = version.condition, version.condition.place.version
+        if not model.awaits(number):
+            if condition.is_put_off_load:
+                self._core.set_on_demand(model.name, number, False)
+            if condition.loading_since is not None:
+                self._core.cancel(model.name, number)
         if condition.may_be_withdrawn:
             version.condition = condition.withdrawn()
             error = condition.withdrawal
-            self._core.fail(model.name, condition.place.version, error.code, error.message)
+            self._core.fail(model.name, number, error.code, error.message)
 
 
 def _next_one(model: Model, wanted: Collection[int]) -> int | None:

@@ -9,7 +9,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from servable.errors import StatusError
+from servable.errors import CancelledError, StatusError
 from servable.savedmodel import doctor
 from servable.savedmodel.signature import Signature
 from servable.sources import AspiredVersion
@@ -52,7 +52,13 @@ class StartReport:
             self._log_curl(model)
 
     def failed(self, model: str, version: AspiredVersion, error: StatusError, next_try: float | None) -> None:
-        """Logs the error, a hint below it, and whether the load will be retried."""
+        """Logs the error, a hint below it, and whether the load will be retried.
+
+        A load that was ended has not failed.
+        """
+        if isinstance(error, CancelledError):
+            _log.info("ended the load of %s version %d: %s", model, version.version, error.message)
+            return
         text = f"{error.code}: {error.message}".rstrip().replace("\n", "\n    ")
         outlook = "not tried again" if next_try is None else f"next try in {next_try:g} s"
         hint = error.hint or doctor.load_hint(version.path, error.message)
