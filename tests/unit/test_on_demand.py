@@ -16,7 +16,7 @@ from servable.config.values import Latest, LifecycleOptions, ModelConfig
 from servable.errors import StatusError
 from servable.lifecycle.availability import Availability
 from servable.lifecycle.interfaces import NoRoomError
-from servable.lifecycle.on_demand import FIRST_PAUSE, LONGEST_PAUSE, NO_ROOM_PAUSE, pause_after
+from servable.lifecycle.on_demand import FIRST_PAUSE, LONGEST_PAUSE, NO_ROOM_PAUSE, OnDemand, pause_after
 from servable.sources import AspiredVersion
 
 LAZY = LifecycleOptions(retries=5, retry_seconds=3600.0, lazy_load=True)
@@ -574,6 +574,54 @@ def test_a_model_that_is_removed_while_it_is_waited_for_is_told(make: Make) -> N
     setup.manager.aspire("m", ())
     setup.core.wait_told("m", 1, "NOT_FOUND")
     gate.opened.set()
+
+
+@pytest.mark.parametrize("is_queued", [True, False])
+def test_a_version_that_is_removed_while_it_loads_does_not_count_as_available(
+    make: Make, is_queued: bool
+) -> None:
+    setup = make("other", "m", options=replace(LAZY, start_threads=1))
+    gate = Gate(setup.core, "other" if is_queued else "m", 1)
+    for name in ("other", "m"):
+        setup.aspire(name, 1)
+        setup.core.wait_for((name, 1, "START"))
+    if is_queued:
+        setup.manager.prefetch("other")
+        assert gate.entered.wait(10)
+    setup.core.ask("m", 1)
+    setup.wait(lambda now: now["m"] is Availability.WAITING)
+    assert is_queued or gate.entered.wait(10)
+    setup.aspire("m")
+    setup.core.wait_told("m", 1, "NOT_FOUND")
+    with setup.core.changed:
+        assert setup.core.changed.wait_for(lambda: ("m", 1) not in setup.core.on_demand, 10)
+    # It is wanted again before its load has ended.
+    setup.aspire("m", 1)
+    with setup.core.changed:
+        assert setup.core.changed.wait_for(lambda: ("m", 1) in setup.core.on_demand, 10)
+    gate.opened.set()
+    setup.core.wait_for(("m", 1, "AVAILABLE"))
+
+
+def test_a_defect_in_one_model_leaves_the_others_to_be_asked_for(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup = make("m")
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.ON_DEMAND)
+    demand, fails = OnDemand.demand, [True]
+
+    def once(*which: Any) -> None:
+        if fails and fails.pop():
+            raise RuntimeError("on purpose")
+        demand(*which)
+
+    monkeypatch.setattr(OnDemand, "demand", once)
+    setup.core.ask("m", 1)
+    setup.core.wait_told("m", 1, "INTERNAL: RuntimeError: on purpose")
+    assert "asking for m version 1 failed" in caplog.text
+    setup.core.ask("m", 1)
+    setup.wait_available_as(m=Availability.AVAILABLE)
 
 
 def test_a_file_that_was_mended_is_tried_by_the_next_request(make: Make) -> None:

@@ -197,8 +197,18 @@ class OnDemand:
             found = self._core.next_demand(GLANCE_SECONDS)
             if found is not None:
                 with models.changed:
-                    self._since[found] = models.clock()
-                    ask(*found)
+                    self._ask(ask, found)
+
+    def _ask(self, ask: Callable[[str, int], None], found: _Key) -> None:
+        """Passes on what requests wait for. Called with the lock held."""
+        self._since[found] = self._models.clock()
+        try:
+            ask(*found)
+        except Exception as error:
+            # A defect in one model must not leave those who wait for others without anybody who takes them.
+            _log.exception("asking for %s version %d failed", *found)
+            self._since.pop(found)
+            self._core.demand_failed(*found, ("INTERNAL", f"{type(error).__name__}: {error}"), FIRST_PAUSE)
 
     def _has_room(self) -> bool:
         latest = self._models.clock() - self._patience
