@@ -53,6 +53,70 @@ def test_every_folder_with_versions_or_a_model_is_one(folder: Path) -> None:
         discovery.look()
 
 
+def test_a_folder_in_the_place_of_another_is_looked_into_again(folder: Path) -> None:
+    discovery = FolderDiscovery(str(folder))
+    assert discovery.look()["versions"].policy == ModelConfig("versions", "").policy
+    for name, other in (("versions", "onnx"), ("onnx", "versions")):
+        shutil.copytree(folder / other, folder.parent / f"{folder.name}-{name}")
+    shutil.rmtree(folder / "version")
+    (folder / "version").touch()
+    for name in ("versions", "onnx"):
+        (folder / name).rename(folder.parent / f"{folder.name}-{name}-before")
+        (folder.parent / f"{folder.name}-{name}").rename(folder / name)
+    found = discovery.look()
+    assert {name: model.policy for name, model in found.items()} == {
+        "versions": Folder(1),
+        "onnx": ModelConfig("onnx", "").policy,
+    }
+
+
+def test_every_known_folder_has_its_turn_to_be_looked_into_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("servable.sources.discovery.AGAIN", 2)
+    names = ("a", "b", "c", "d", "e")
+    for name in names:
+        (tmp_path / name / "1").mkdir(parents=True)
+    discovery = FolderDiscovery(str(tmp_path))
+    assert set(discovery.look()) == set(names)
+    for name in names:
+        (tmp_path / name / "1").rmdir()
+        (tmp_path / name / "model.onnx").touch()
+    changed = [
+        {name for name, model in discovery.look().items() if model.policy == Folder(1)} for _ in range(3)
+    ]
+    assert changed == [{"a", "b"}, {"a", "b", "c", "d"}, set(names)]
+    # One that is none for a while stays what it was.
+    (tmp_path / "a" / "model.onnx").unlink()
+    for _ in range(3):
+        assert discovery.look()["a"].policy == Folder(1)
+
+
+def test_known_folders_that_do_not_answer_any_more_are_asked_once_and_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir, mounted, asking = os.scandir, threading.Event(), list[threading.Thread]()
+    for name in ("a", "b", "c"):
+        (tmp_path / name / "1").mkdir(parents=True)
+    discovery = FolderDiscovery(str(tmp_path), answer_seconds=0.05)
+    assert len(discovery.look()) == 3
+
+    def dead(path: str) -> Any:
+        if path != str(tmp_path):
+            asking.append(threading.current_thread())
+            mounted.wait()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", dead)
+    try:
+        for _ in range(3):
+            assert len(discovery.look()) == 3
+        assert len(asking) == 1
+    finally:
+        mounted.set()
+    asking[0].join()
+
+
 def test_names_that_are_no_text_are_left_out(folder: Path) -> None:
     strange = os.path.join(os.fsencode(folder), b"\xff")
     try:

@@ -23,10 +23,16 @@ class Answers(Generic[T]):
         # By name: the thread that waits for the answer.
         self._silent: dict[str, threading.Thread] = {}
 
-    def about(self, names: Iterable[str]) -> dict[str, T | Exception]:
+    @property
+    def are_missing(self) -> bool:
+        """Whether a question has not been answered yet."""
+        return any(thread.is_alive() for thread in self._silent.values())
+
+    def about(self, names: Iterable[str], gives_up: bool = False) -> dict[str, T | Exception]:
         """Returns the answers, or what the question raised; ``TimeoutError`` where there was none in time.
 
-        What does not answer is not asked again until the last question about it is over.
+        What does not answer is not asked again until the last question about it is over. gives_up: after the
+        first that does not, the rest are not asked.
         """
         self._silent = {name: thread for name, thread in self._silent.items() if thread.is_alive()}
         answers: dict[str, T | Exception] = {}
@@ -39,7 +45,7 @@ class Answers(Generic[T]):
         while left:
             some = dict(self._asked(left))
             answers.update(some)
-            left = left[len(some) :]
+            left = [] if gives_up else left[len(some) :]
         return answers
 
     def _asked(self, names: Sequence[str]) -> Iterator[tuple[str, T | Exception]]:

@@ -1,16 +1,20 @@
 """Models in a folder or a bucket: every folder in it that has versions, or is one, is a model of its name.
 
 A look returns all of them. It is cheap where nothing changes: a folder is looked into until it is a model,
-and from then on its source follows it; a bucket is listed whole, a thousand files for each request.
+and from then on its source follows its versions. It is looked into again where another folder has taken its
+place; and a few are at each look, one after the other, as it may change inside, from versions to a model's
+file or back. A bucket is listed whole, a thousand files for each request.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from servable.config.model_paths import is_remote
 from servable.config.values import Folder, ModelConfig
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 MOST_NAME = 200
 """Longest name of a model, in bytes; longer ones are no model."""
+AGAIN = 200
+"""So many known folders are looked into again at each look: with 10,000 of them, each at every fiftieth."""
 
 
 class Discovery(Protocol):
@@ -49,37 +55,66 @@ def may_be_model(name: str) -> bool:
     return bool(name) and not name.startswith(".") and "/" not in name and len(os.fsencode(name)) <= MOST_NAME
 
 
+class _Known(NamedTuple):
+    """A folder that is a model. inode: tells whether another one has taken its place."""
+
+    inode: int
+    model: ModelConfig
+
+
 class FolderDiscovery:
     """A local folder. Folders in it that cannot be read are logged, once each, and left out.
 
+    One that was a model stays as it was while it cannot be read, or is none: its source tells of that.
     answer_seconds: longest time that looking into one of them may take.
     """
 
     def __init__(self, folder: str, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._folder = folder
-        self._known: dict[str, ModelConfig] = {}
+        self._known: dict[str, _Known] = {}
         self._answers = Answers(self._model, answer_seconds)
+        # The last of the known folders that was looked into again.
+        self._last_again = ""
         # What was logged of folders that cannot be read, by name.
         self._said: dict[str, str] = {}
 
     def look(self) -> dict[str, ModelConfig]:
         """See ``Discovery``."""
         with os.scandir(self._folder) as entries:
-            names = sorted(entry.name for entry in entries if may_be_model(entry.name))
+            folders = (entry for entry in entries if may_be_model(entry.name) and _may_be_folder(entry))
+            there = {entry.name: entry.inode() for entry in folders}
+        names = sorted(there)
         answers = self._answers.about(name for name in names if name not in self._known)
-        found: dict[str, ModelConfig] = {}
+        answers |= self._answers.about(self._again(names, there), gives_up=True)
+        found: dict[str, _Known] = {}
         unreadable: dict[str, str] = {}
         for name in names:
-            model = self._known.get(name) or answers[name]
-            if isinstance(model, Exception):
-                unreadable[name] = said(model)
-            elif model is not None:
-                found[name] = model
+            answer, before = answers.get(name), self._known.get(name)
+            if isinstance(answer, ModelConfig):
+                found[name] = _Known(there[name], answer)
+            elif before is not None:
+                found[name] = before
+            elif answer is not None:
+                unreadable[name] = said(answer)
         for name, text in unreadable.items():
             if self._said.get(name) != text:
                 _log.warning("%s is left out: %s", os.path.join(self._folder, name), text)
         self._known, self._said = found, unreadable
-        return dict(found)
+        return {name: known.model for name, known in found.items()}
+
+    def _again(self, names: Sequence[str], there: Mapping[str, int]) -> list[str]:
+        """Returns which known folders to look into again: those that are others now, and whose turn it is.
+
+        There are no turns while one does not answer: most likely more of them lead to the same dead mount.
+        """
+        known = [name for name in names if name in self._known]
+        changed = [name for name in known if self._known[name].inode != there[name]][:AGAIN]
+        if self._answers.are_missing:
+            return changed
+        first = bisect_right(known, self._last_again)
+        turns = list(islice(chain(known[first:], known[:first]), AGAIN))
+        self._last_again = turns[-1] if turns else ""
+        return [*changed, *(name for name in turns if name not in changed)]
 
     def _model(self, name: str) -> ModelConfig | None:
         """Raises ``OSError`` if it may be one and cannot be read."""
@@ -96,6 +131,14 @@ class FolderDiscovery:
         if inside.intersection(MODEL_FILES) and model_file_in(path):
             return ModelConfig(name, path, policy=Folder(LONE_VERSION))
         return None
+
+
+def _may_be_folder(entry: os.DirEntry[str]) -> bool:
+    """True for a folder, and any link: to follow that may take long."""
+    try:
+        return entry.is_symlink() or entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return True
 
 
 class BucketDiscovery:
