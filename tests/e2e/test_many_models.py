@@ -250,6 +250,17 @@ def test_a_model_is_pinned_in_its_configuration(tmp_path: Path) -> None:
         assert [one.get("pinned") for one in entries] == [True, True]
 
 
+def test_a_model_that_is_pinned_while_it_is_broken_is_loaded_once_it_is_mended(tmp_path: Path) -> None:
+    base = broken(tmp_path / "m")
+    with serving(f"m={base}", LAZY, ADMIN) as served:
+        admin(served, "/admin/models/m", "PUT", {"base_path": str(base), "pinned": True})
+        served.wait_for_line("could not load m version 1")
+        shutil.rmtree(base / "1")
+        put_version(MODEL, base, 1)
+        served.wait_for_line("loaded m version 1")
+        assert loaded(served) == {"m"}
+
+
 # ---- the budget
 
 
