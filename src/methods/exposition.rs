@@ -1,6 +1,7 @@
 //! The page of all metrics: what was counted, with the states of versions and the process.
 
 use super::ServerState;
+use crate::error::Kind;
 use crate::host::process;
 use crate::metrics::content::{Logs, Process, Residence, SignatureEngine, Surroundings, VersionState};
 use crate::metrics::family::Family;
@@ -72,10 +73,12 @@ fn residence(server: &ServerState, states: &[(String, VersionStatus)]) -> Option
     })
 }
 
-/// Returns the state of a version, with those that are not loaded yet; `None` for one that is gone.
+/// Returns the state of a version, with those that are not loaded yet; `None` for one that is gone, or was withdrawn before
+/// it was loaded.
 fn residence_state(status: &VersionStatus) -> Option<&'static str> {
     match (status.state, &status.error) {
         (State::End, None) => None,
+        (State::End, Some(error)) if error.kind == Kind::Cancelled => None,
         (State::End, Some(_)) => Some("FAILED"),
         (state, _) => Some(state.name()),
     }

@@ -169,6 +169,15 @@ def test_a_model_that_is_removed_while_it_loads_is_not_ready_any_more(tmp_path: 
         assert ask(served, "GET", "/readyz/slow").status == 503
 
 
+def test_a_model_that_is_removed_before_its_load_has_not_failed(tmp_path: Path) -> None:
+    folder = linked(tmp_path / "models", "good", "gone")
+    with serving(f"--models_dir={folder}", LAZY, ADMIN, METRICS) as served:
+        admin(served, "/admin/models/gone", "DELETE")
+        assert until(lambda: version_states(served, "gone") in ({}, {1: "END"}))
+        page = ask(served, "GET", "/metrics").text
+        assert 'servable_versions{state="FAILED"} 0\n' in page and 'model="gone"' not in page
+
+
 def test_a_load_that_fails_is_told_and_is_not_tried_by_each_request(tmp_path: Path) -> None:
     folder = linked(tmp_path / "models", "good")
     broken(folder / "broken")

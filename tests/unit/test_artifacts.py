@@ -516,6 +516,14 @@ def test_any_bytes_as_a_pickle(data: bytes) -> None:
     assert all("\n" not in one for one in pickles.named(b"\x80\4" + data))
 
 
+def test_names_in_an_archive_are_shown_as_they_can_be_printed(tmp_path: Path) -> None:
+    file = tmp_path / "m.tar"
+    file.write_bytes(made.tarred({"a/\x01m\n.onnx": b"x"}))
+    found = looked_at(str(file))
+    assert found is not None
+    assert found.title.endswith("of ?m?.onnx") and found.facts["first"] == "a/?m?.onnx"
+
+
 def test_every_kind_is_tested() -> None:
     kinds = {one[2] for one in (*FILES, *FOLDERS)}
     source = "".join(

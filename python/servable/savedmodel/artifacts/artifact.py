@@ -52,6 +52,11 @@ def cut(kind: str, title: str) -> Artifact:
     return damaged(kind, title, "its end is missing", COPY_AGAIN)
 
 
+def shown(text: str) -> str:
+    """Returns ``text`` for people, with ``?`` for what is not to be printed."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
 def quoted(text: str) -> str:
     """Returns ``text`` as one word of a shell's command line, whatever characters it has."""
     text = f"./{text}" if text.startswith("-") else text

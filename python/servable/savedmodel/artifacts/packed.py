@@ -6,7 +6,7 @@ import posixpath
 import re
 
 from servable.savedmodel.artifacts.archives import Listing, decompressor, tar_listing, unpacked_head
-from servable.savedmodel.artifacts.artifact import Artifact, cut, damaged, name_of, quoted
+from servable.savedmodel.artifacts.artifact import Artifact, cut, damaged, name_of, quoted, shown
 from servable.savedmodel.artifacts.look import Look
 from servable.savedmodel.layout import ENDINGS, SAVED_MODEL_FILES
 from servable.sizes import size_text
@@ -30,7 +30,7 @@ def archive(look: Look, listing: Listing) -> Artifact:
     facts = {
         "holds": f"{len(names)}{' or more' if listing.more else ''} files, "
         f"{size_text(sum(listing.sizes.values()))} unpacked",
-        "first": ", ".join(names[:4]) + (", …" if len(names) > 4 else ""),
+        "first": shown(", ".join(names[:4])) + (", …" if len(names) > 4 else ""),
     }
     folder = f"{name_of(look.path)}-unpacked"
     inside, what = _model_in(names)
@@ -43,7 +43,7 @@ def archive(look: Look, listing: Listing) -> Artifact:
     command = f"servable {last} {quoted(_named(look, served) if last == 'serve' else served)}"
     return Artifact(
         "archive",
-        f"{title} of {what}",
+        f"{title} of {shown(what)}",
         "unpack it, or serve it from a URL (http://…/model.tar.gz)"
         if is_known
         else "unpack it, and convert that",
