@@ -21,7 +21,10 @@ from servable.errors import (
     StatusError,
     UnavailableError,
 )
+from servable.ray import looks, multiplexing
 from servable.ray.failures import MOST, Failures
+from servable.ray.finding import find
+from servable.ray.looks import LOOKS
 from servable.ray.models import PLACE, Model
 from servable.ray.multiplexing import Multiplexer
 
@@ -187,19 +190,76 @@ def test_what_a_request_holds_is_not_unloaded(run: Any) -> None:
 def test_what_is_not_there_makes_no_room(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(setup: Setup) -> None:
         assert await setup.ask("a")
-        for name in ("none", "none", "other"):
-            with pytest.raises(NotFoundError):
-                await setup.ask(name)
-        # As it is not known, the core says so.
-        assert not await setup.ask("..")
+        # The core says so of what is not known, in words that have no paths.
+        for name in ("none", "none", "other", ".."):
+            assert not await setup.ask(name)
         assert setup.server.calls == [("load", "a")]
         setup.put("none")
-        with pytest.raises(NotFoundError):
-            await setup.ask("none")
+        assert not await setup.ask("none")
         monkeypatch.setattr(setup.multiplexer._absent, "_clock", lambda: time.monotonic() + 60)
         assert await setup.ask("none")
 
     run(test, "a", most=1)
+
+
+def test_the_log_says_where_a_model_was_looked_for(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(setup: Setup) -> None:
+        await setup.multiplexer.change({**setup.any(), "listed": Model(f"{setup.folder}/gone")})
+        assert not await setup.ask("listed") and not await setup.ask("invented")
+        by_level = {record.levelname: record.getMessage() for record in caplog.records}
+        assert f"model listed is not there: no such folder: {setup.folder}/gone" in by_level["WARNING"]
+        assert f"model invented is not there: no such folder: {setup.folder}/invented" in by_level["INFO"]
+
+    caplog.set_level("INFO", "servable.ray")
+    run(test, "a")
+
+
+def test_a_path_that_is_no_model_is_not_the_fault_of_who_asks(run: Any) -> None:
+    async def test(setup: Setup) -> None:
+        (setup.folder / "text").write_text("no model")
+        with pytest.raises(UnavailableError, match=r"Model text could not be loaded: .* is a file"):
+            await setup.ask("text")
+        assert setup.server.calls == []
+
+    run(test)
+
+
+def test_a_silent_store_holds_up_no_folder(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(setup: Setup) -> None:
+        silence, asked = threading.Event(), []
+
+        def find_late(model: ModelConfig, cache: str) -> None:
+            if model.base_path.startswith("s3://"):
+                asked.append(model.name)
+                silence.wait(20)
+            else:
+                find(model, cache)
+
+        monkeypatch.setattr(multiplexing, "find", find_late)
+        store = {f"away{one}": Model(f"s3://away/{one}") for one in range(2 * LOOKS)}
+        await setup.multiplexer.change({**setup.any(), **store})
+        waiting = [asyncio.ensure_future(setup.ask(name)) for name in store]
+        await reached(lambda: len(asked) == LOOKS)
+        assert await setup.ask("a")
+        silence.set()
+        await asyncio.gather(*waiting)
+
+    run(test, "a")
+
+
+def test_the_cache_has_models_of_a_store_that_is_silent(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(setup: Setup) -> None:
+        silence = threading.Event()
+        monkeypatch.setattr(looks, "LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(multiplexing, "find", lambda *_: silence.wait(20))
+        monkeypatch.setattr(multiplexing, "is_cached", lambda model, _: model.name == "kept")
+        await setup.multiplexer.change({name: Model(f"s3://away/{name}") for name in ("kept", "other")})
+        assert await setup.ask("kept")
+        with pytest.raises(UnavailableError, match="s3://away does not answer"):
+            await setup.ask("other")
+        silence.set()
+
+    run(test)
 
 
 def test_what_cannot_be_loaded_is_tried_more_rarely(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

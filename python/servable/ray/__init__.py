@@ -7,12 +7,12 @@
 
 ``deployments.py`` makes applications of Ray Serve, whose replicas are ``replica.py``; ``grpc_service.py``
 tells Ray's gRPC proxies of the services. ``requested_model.py`` finds out for which model a request is, and
-``multiplexing.py`` has it loaded, if by ``finding.py`` it is there and by ``failures.py`` it has not just
-failed; ``scope.py`` reads what HTTP says. ``server_actors.py`` and ``node_servers.py`` keep servers with
-ports of their own on the nodes. ``models.py`` reads what is to be served; ``configuration.py`` reads a file
-with all of it, by ``yaml_text.py``, which ``running.py`` runs. ``cluster_address.py`` tries an address before
-Ray does; ``reasons.py`` finds the reason in Ray's messages. Ray is imported where it is needed, and nothing
-of it by this file.
+``multiplexing.py`` has it loaded, if by ``finding.py`` it is there, which ``looks.py`` waits for, and by
+``failures.py`` it has not just failed; ``scope.py`` reads what HTTP says. ``server_actors.py`` and
+``node_servers.py`` keep servers with ports of their own on the nodes. ``models.py`` reads what is to be
+served; ``configuration.py`` reads a file with all of it, by ``yaml_text.py``, which ``running.py`` runs.
+``cluster_address.py`` tries an address before Ray does; ``reasons.py`` finds the reason in Ray's messages.
+Ray is imported where it is needed, and nothing of it by this file.
 """
 
 from __future__ import annotations

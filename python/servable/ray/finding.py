@@ -28,13 +28,18 @@ def find(model: ModelConfig, cache: str) -> None:
     except StatusError:
         raise
     except Exception as error:  # stores raise what they like
-        if Cache(cache, model.base_path).versions():
+        if is_cached(model, cache):
             return
         why = str(error) or type(error).__name__
         said = f"model {model.name}: {model.base_path} cannot be read: {why}"
         raise UnavailableError("UNAVAILABLE", said) from None
     if not is_there:
         raise _nothing(model)
+
+
+def is_cached(model: ModelConfig, cache: str) -> bool:
+    """Returns whether this node's ``cache``, a folder, has a version of a model that is in a store."""
+    return bool(Cache(cache, model.base_path).versions())
 
 
 def _is_in_store(model: ModelConfig) -> bool:

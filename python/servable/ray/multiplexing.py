@@ -8,18 +8,20 @@ for what has failed. One load or change of the server is under way at a time.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from servable.errors import StatusError, UnavailableError
+from servable.config.model_paths import is_remote
+from servable.errors import NotFoundError, StatusError, UnavailableError
 from servable.lifecycle.on_demand import pause_after
 from servable.ray.failures import Failures
-from servable.ray.finding import find
+from servable.ray.finding import find, is_cached
+from servable.ray.looks import Looks
 from servable.ray.models import PLACE, SAFE_NAME, Model
 
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ UNLOAD_SECONDS = 30.0
 """Seconds that the unloading of a model is waited for before the next is loaded."""
 ABSENT_SECONDS = 5.0
 """Seconds for which a model that was not found is not looked for again."""
-FINDERS = 4
-"""Most models that are looked for at once."""
+
+_log = logging.getLogger("servable.ray")
 
 
 class Loaded:
@@ -92,26 +94,29 @@ class Multiplexer:
         self._turn = asyncio.Lock()
         self._absent = Failures(lambda _: ABSENT_SECONDS)
         self._broken = Failures(pause_after)
-        self._finders = ThreadPoolExecutor(FINDERS, thread_name_prefix="servable-find")
+        self._looks = Looks()
 
     @asynccontextmanager
     async def held(self, name: str) -> AsyncIterator[None]:
-        """Is entered once a model is loaded that is known, which is not unloaded before it is left.
+        """Is entered once a model is loaded that is there, which is not unloaded before it is left.
 
-        Raises the ``StatusError`` of a model that is not found, or cannot be loaded.
+        Of what is not there the server has to say so: the reason has paths, which are no business of clients.
+        Raises the ``UnavailableError`` of a model that cannot be loaded.
         """
-        if self._place(name) is None:
-            yield
-            return
-        loaded = await self._ready(name)
+        loaded = None
+        if self._place(name) is not None:
+            with suppress(NotFoundError):
+                loaded = await self._ready(name)
         try:
             yield
         finally:
-            loaded.release()
+            if loaded is not None:
+                loaded.release()
 
     async def change(self, models: Mapping[str, Model]) -> None:
         """Takes over other places; what is loaded follows them. Raises ``StatusError``."""
         await asyncio.to_thread(self._change, dict(models))
+        self._looks.keep(model.path for model in self._models.values())
 
     async def _ready(self, name: str) -> Loaded:
         """Returns a model that is loaded, and held."""
@@ -132,8 +137,7 @@ class Multiplexer:
         if name not in self._here:
             self._broken.check(name)
             self._absent.check(name)
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._finders, self._find, name)
+            await self._find(name)
             async with self._turn:
                 # Of those who ask for it at the same time, one has it tried.
                 self._broken.check(name)
@@ -141,6 +145,18 @@ class Multiplexer:
                 return found
         found = await self._loaded(name)
         return found
+
+    async def _find(self, name: str) -> None:
+        """Raises the ``StatusError`` of a model that is not there."""
+        place = self._place(name)
+        if place is None:
+            return
+        try:
+            await self._looks.look(place.path, partial(self._look, place, name))
+        except UnavailableError:
+            # The server has a model of the cache without its store.
+            if not is_remote(place.path) or not await asyncio.to_thread(self._is_cached, place, name):
+                raise
 
     def _place(self, name: str) -> Model | None:
         known = self._models.get(name)
@@ -150,17 +166,25 @@ class Multiplexer:
 
     # ---- in threads
 
-    def _find(self, name: str) -> None:
-        """Raises the ``StatusError`` of a model that is not there."""
+    def _look(self, place: Model, name: str) -> None:
+        """Raises the ``StatusError`` of a model that is not there, and keeps it."""
         self._absent.check(name)
-        place = self._place(name)
-        if place is None:
-            return
         try:
             find(place.config(name), self._cache)
-        except StatusError as error:
+        except NotFoundError as error:
+            self._absent.add(name, error)
+            # Clients may invent names.
+            level = logging.WARNING if name in self._models else logging.INFO
+            _log.log(level, "model %s is not there: %s", name, error.message)
+            raise
+        except UnavailableError as error:
             self._absent.add(name, error)
             raise
+        except StatusError as error:
+            raise self._failed(name, error) from None
+
+    def _is_cached(self, place: Model, name: str) -> bool:
+        return is_cached(place.config(name), self._cache)
 
     def _load(self, name: str, loaded: Loaded) -> None:
         with self._changing:
