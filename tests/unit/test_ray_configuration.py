@@ -143,6 +143,15 @@ def one(**given: Any) -> str:
         ("address: head\n" + one(), "address: expected HOST:PORT of a head, ray://HOST:PORT, auto, or local"),
         ("address: head:99999\n" + one(), "address: expected HOST:PORT of a head"),
         ("address: ray://head\n" + one(), "address: expected HOST:PORT of a head"),
+        ("http: []\n" + one(), "http: expected a mapping with host, port, got []"),
+        ("grpc: 0\n" + one(), "grpc.port: expected a port, 1 to 65535, got 0"),
+        ("grpc: {port: 8000}\n" + one(), "grpc.port: expected another port than http.port, got 8000"),
+        ("proxies: [a]\n" + one(), "proxies: expected one of every_node, head_only, disabled, got ['a']"),
+        (one(gpus=1.5), "applications[0].gpus: expected a part of one, or a whole number, got 1.5"),
+        ("applications: [{models: /m, cpus: 0.00001}]", "[0].cpus: expected 0, or 0.0001 or more, got 1e-05"),
+        (one(max_per_node=1000), "applications[0].max_per_node: expected 100 at most, got 1000"),
+        (one(flags=[]), "applications[0].flags: expected flags of servable serve, got []"),
+        (one(health_check=0), "applications[0].health_check: expected a mapping with period, timeout, got 0"),
         ("proxies: all\n" + one(), "proxies: expected one of every_node, head_only, disabled, got 'all'"),
         ("applications: [{models: /a}, {models: /b, route: /b}]", "names have to differ, got default"),
         ("applications: [{models: /a}, {models: /b, name: b}]", "routes have to differ, got /"),
@@ -174,6 +183,24 @@ def test_any_value_is_taken_or_refused(key: str, value: object) -> None:
     except UsageError:
         return
     assert found.applications[0].models
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["address", "http", "grpc", "proxies", "applications"]), values)
+def test_any_value_of_the_file_is_taken_or_refused(key: str, value: object) -> None:
+    import yaml
+
+    try:
+        found = read(yaml.safe_dump({"applications": [{"models": "/m"}], key: value}))
+    except UsageError:
+        return
+    assert found.applications[0].models
+
+
+def test_parts_of_resources() -> None:
+    options = read(one(cpus=1.5, gpus=2.0)).applications[0].options
+    assert options == {"ray_actor_options": {"num_cpus": 1.5, "num_gpus": 2.0}}
+    assert read("proxies: disabled\ngrpc: 8000\n" + one()).grpc_port == 8000
 
 
 @settings(deadline=None)

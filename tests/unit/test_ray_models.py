@@ -62,6 +62,14 @@ def test_mappings_say_more() -> None:
         ({"m": {"path": "/m", "versions": []}}, "models.m.versions: expected"),
         ({"m": {"path": "/m", "versions": [True]}}, "models.m.versions: expected"),
         ({"m": {"path": "/m", "labels": {"a": "1"}}}, "models.m.labels: expected label: version"),
+        ({"m": {"path": "/m", "versions": -4}}, "models.m.versions: expected latest, all, or numbers"),
+        ({"m": {"path": "/m", "versions": 1 << 63}}, "models.m.versions: expected latest, all, or numbers"),
+        ({"m": {"path": "/m", "labels": {"a": -1}}}, "models.m.labels: expected label: version"),
+        ({"m": {"path": "/m", "labels": []}}, "models.m.labels: expected label: version"),
+        (
+            {"m": {"path": "/m", "versions": [1, 2], "labels": {"a": 3}}},
+            "models.m.labels.a: expected one of versions, 1, 2, got 3",
+        ),
         ({"m": {"path": "/m", "labels": [1]}}, "models.m.labels: expected label: version"),
     ],
 )

@@ -46,6 +46,10 @@ _AUTOSCALING = {
 """Key of the file → field of Ray's AutoscalingConfig."""
 _HEALTH = {"period": "health_check_period_s", "timeout": "health_check_timeout_s"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+MOST_PER_NODE = 100
+"""Most replicas of an application on a node that Ray takes as a limit."""
+LEAST_RESOURCE = 0.0001
+"""Smallest part of a resource that Ray counts."""
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
 
@@ -114,14 +118,17 @@ def read(text: str) -> Configuration:
     _check_distinct([one.name for one in found], "names")
     _check_distinct([one.route for one in found], "routes")
     proxies = given.get("proxies", "every_node")
-    if proxies not in PROXIES:
+    if not isinstance(proxies, str) or proxies not in PROXIES:
         raise UsageError(f"proxies: expected one of {', '.join(PROXIES)}, got {shown(proxies)}")
+    http_port, grpc_port = _port(http.get("port", 8000), "http.port"), _grpc_port(grpc)
+    if http_port == grpc_port and proxies != "disabled":
+        raise UsageError(f"grpc.port: expected another port than http.port, got {grpc_port} for both")
     return Configuration(
         applications=found,
         address=checked(_text(given, "address", ""), "address"),
         host=_text(http, "host", "127.0.0.1", "http.host"),
-        http_port=_port(http.get("port", 8000), "http.port"),
-        grpc_port=_grpc_port(grpc),
+        http_port=http_port,
+        grpc_port=grpc_port,
         proxies=PROXIES[proxies],
     )
 
@@ -143,7 +150,7 @@ def _application(given: object, where: str) -> Application:
             f"{where}.models: a path with {PLACE} is for any model: say in multiplexed how many are loaded "
             "at once"
         )
-    flags = given.get("flags") or {}
+    flags = {} if given.get("flags") is None else given["flags"]
     if not isinstance(flags, Mapping) or not all(isinstance(one, str) for one in flags):
         raise UsageError(f"{where}.flags: expected flags of servable serve, got {shown(flags)}")
     try:
@@ -186,11 +193,11 @@ def _options(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
     if "max_queued_requests" in given:
         options["max_queued_requests"] = _queued(given["max_queued_requests"], where)
     if "max_per_node" in given:
-        options["max_replicas_per_node"] = _number(given, "max_per_node", 0, where, least=1)
+        options["max_replicas_per_node"] = _per_node(given, where)
     actor: dict[str, Any] = {}
     for key, name in (("cpus", "num_cpus"), ("gpus", "num_gpus")):
         if key in given:
-            actor[name] = _amount(given[key], 0, f"{where}.{key}")
+            actor[name] = _resource(given[key], f"{where}.{key}", is_shared=key == "cpus")
     if "memory" in given:
         actor["memory"] = _size(given["memory"], f"{where}.memory")
     if actor:
@@ -202,6 +209,23 @@ def _options(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
         seconds = given["shutdown_seconds"]
         options["graceful_shutdown_timeout_s"] = _amount(seconds, 0, f"{where}.shutdown_seconds")
     return options
+
+
+def _per_node(given: Mapping[Any, Any], where: str) -> int:
+    found = _number(given, "max_per_node", 0, where, least=1)
+    if found > MOST_PER_NODE:
+        raise UsageError(f"{where}.max_per_node: expected {MOST_PER_NODE} at most, got {shown(found)}")
+    return found
+
+
+def _resource(value: Any, where: str, is_shared: bool) -> float:
+    """Returns an amount of a resource; of one that is not shared, several are taken as a whole only."""
+    found = _amount(value, 0, where)
+    if 0 < found < LEAST_RESOURCE:
+        raise UsageError(f"{where}: expected 0, or {LEAST_RESOURCE} or more, got {shown(value)}")
+    if not is_shared and found > 1 and found != int(found):
+        raise UsageError(f"{where}: expected a part of one, or a whole number, got {shown(value)}")
+    return found
 
 
 def _queued(value: Any, where: str) -> int:
@@ -221,7 +245,7 @@ def _check_distinct(values: Sequence[str], what: str) -> None:
 def _mapping(
     given: Mapping[Any, Any], key: str, known: tuple[str, ...], where: str = ""
 ) -> Mapping[str, Any]:
-    value = given.get(key) or {}
+    value = {} if given.get(key) is None else given[key]
     if not isinstance(value, Mapping):
         raise UsageError(f"{where or key}: expected a mapping with {', '.join(known)}, got {shown(value)}")
     check_keys(value, known, where or key)
@@ -253,7 +277,7 @@ def _amount(value: Any, least: float, where: str) -> float:
 
 def _grpc_port(given: object) -> int | None:
     # YAML 1.1 reads the word off as false.
-    if given in ("off", False, None):
+    if given is None or given is False or given == "off":
         return None
     if isinstance(given, Mapping):
         check_keys(given, ("port",), "grpc")

@@ -14,7 +14,7 @@ import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from servable.config.model_paths import model_from_path
 from servable.config.values import All, Folder, ModelConfig, Specific, is_absolute
@@ -106,21 +106,35 @@ def read_model(given: object, where: str) -> Model:
             f"{where}.path: expected an absolute path or a URI, which means the same on every node, "
             f"got {shown(path)}"
         )
-    labels = given.get("labels") or {}
-    if not isinstance(labels, Mapping) or not all(
-        isinstance(label, str) and is_number(version) for label, version in labels.items()
-    ):
-        raise UsageError(f"{where}.labels: expected label: version, got {shown(labels)}")
-    return Model(path, _versions(given.get("versions", "latest"), where), dict(labels))
+    versions = _versions(given.get("versions", "latest"), where)
+    return Model(path, versions, _labels(given.get("labels"), versions, where))
 
 
 def _versions(given: object, where: str) -> str | tuple[int, ...]:
     if given in ("latest", "all"):
         return str(given)
     numbers = [given] if is_number(given) else given
-    if isinstance(numbers, (list, tuple)) and numbers and all(map(is_number, numbers)):
+    if isinstance(numbers, (list, tuple)) and numbers and all(map(_is_version, numbers)):
         return tuple(dict.fromkeys(numbers))
     raise UsageError(f"{where}.versions: expected latest, all, or numbers, got {shown(given)}")
+
+
+def _labels(given: object, versions: str | tuple[int, ...], where: str) -> dict[str, int]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(
+        isinstance(label, str) and _is_version(version) for label, version in given.items()
+    ):
+        raise UsageError(f"{where}.labels: expected label: version, got {shown(given)}")
+    for label, version in given.items():
+        if isinstance(versions, tuple) and version not in versions:
+            listed = ", ".join(map(str, versions))
+            raise UsageError(f"{where}.labels.{label}: expected one of versions, {listed}, got {version}")
+    return dict(given)
+
+
+def _is_version(value: object) -> bool:
+    return is_number(value) and 0 <= cast(int, value) < 1 << 63
 
 
 def _name_of(path: str, where: str) -> str:
