@@ -244,6 +244,38 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
         servable.ray.deployment("/m/{model}")
 
 
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ([1], "options: expected a mapping of options of serve.deployment, got [1]"),
+        ({"num_replicas": 3}, "options: num_replicas follows from replicas, which is an argument"),
+        ({"autoscaling_config": {}}, "options: autoscaling_config follows from replicas"),
+        ({"name": "x"}, "options: name follows from name"),
+        ({"user_config": {}}, "options: user_config follows from models"),
+    ],
+)
+def test_options_say_nothing_that_arguments_do(given: Any, text: str) -> None:
+    import servable.ray
+
+    with pytest.raises(UsageError) as raised:
+        servable.ray.deployment("/m", options=given)
+    assert text in str(raised.value)
+
+
+def test_servers_of_nodes_have_models_of_their_own_and_are_found_by_their_names() -> None:
+    import servable.ray
+
+    with pytest.raises(UsageError, match=r"it needs servable\.ray\.deployment"):
+        servable.ray.servers("/m/{model}")
+    with pytest.raises(
+        UsageError, match=r"options: expected a mapping of Ray's options of actors, got \[1\]"
+    ):
+        servable.ray.servers("/m", options=[1])  # type: ignore[arg-type]
+    for kept in ("name", "namespace", "scheduling_strategy"):
+        with pytest.raises(UsageError, match=f"options: {kept} is set for each server"):
+            servable.ray.servers("/m", options={kept: "x"})
+
+
 def test_merged_keys_are_none_that_are_there_twice() -> None:
     text = "common: &x {<<: {cpus: 1}, cpus: 2}\nmore: {deep: &y {<<: *x, gpus: 1}}\nlast: {<<: *y, cpus: 3}"
     assert parse(text) == {

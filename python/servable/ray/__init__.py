@@ -12,7 +12,7 @@ tells Ray's gRPC proxies of the services. ``requested_model.py`` finds out for w
 ``node_servers.py`` keep servers with ports of their own on the nodes. ``models.py`` reads what is to be
 served; ``configuration.py`` reads a file with all of it, by ``yaml_text.py``, which ``running.py`` runs.
 ``cluster_address.py`` tries an address before Ray does; ``reasons.py`` finds the reason in Ray's messages.
-Ray is imported where it is needed, and nothing of it by this file.
+Ray is imported where it is needed, by ``package.py`` first, and nothing of it by this file.
 """
 
 from __future__ import annotations

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from servable.embedded.configuration import parsed
-from servable.errors import MissingPackageError, UsageError
-from servable.ray.models import PLACE, is_number, read_models, shown
+from servable.errors import UsageError
+from servable.ray.models import PLACE, check_keys, is_number, read_models, shown
+from servable.ray.package import ray_and_serve
 
 if TYPE_CHECKING:
     from servable.embedded.configuration import Flag
 
 OPTIONS: dict[str, Any] = {"max_ongoing_requests": 64}
 """Options of the deployment, if nothing else is said. Ray's 5 would leave nothing to batch."""
+SAID_BY = {
+    "name": "name",
+    "num_replicas": "replicas",
+    "autoscaling_config": "replicas",
+    "user_config": "models",
+    "version": "models, flags and multiplexed",
+}
+"""Options of ``serve.deployment`` that are made from arguments, and from which."""
 TARGET = 16
 """Requests under way in a replica that autoscaling aims at, if nothing else is said."""
 
@@ -49,13 +59,39 @@ def deployment(
             f"models: a path with {PLACE} is for any model: say how many are loaded at once, multiplexed=8"
         )
     parsed(flags)
-    serve = _ray_serve()
+    scale, chosen = _replicas(replicas), {**OPTIONS, **_checked_options(options)}
+    _, serve = ray_and_serve()
+    _check_known(serve, scale, chosen)
     from servable.ray.replica import Replica
 
-    chosen = {**OPTIONS, **(options or {}), **_replicas(replicas)}
     plain = {one: model.plain() for one, model in found.items()}
-    made = serve.deployment(Replica, name=name, user_config={"models": plain}, **chosen)
+    try:
+        made = serve.deployment(Replica, name=name, user_config={"models": plain}, **chosen, **scale)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"Ray refuses it: {' '.join(str(error).split())}") from None
     return _versioned(made, sorted(flags.items()), multiplexed).bind(dict(flags), multiplexed)
+
+
+def _checked_options(options: object) -> Mapping[str, Any]:
+    """Returns the options of a deployment, of which none is said otherwise."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise UsageError(f"options: expected a mapping of options of serve.deployment, got {shown(options)}")
+    for key in options:
+        if key in SAID_BY:
+            raise UsageError(f"options: {key} follows from {SAID_BY[key]}, which is an argument of its own")
+    return options
+
+
+def _check_known(serve: Any, scale: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
+    """Raises ``UsageError`` for a name that Ray does not know, some of which it would ignore."""
+    from ray.serve.config import AutoscalingConfig
+
+    if "autoscaling_config" in scale:
+        check_keys(scale["autoscaling_config"], tuple(AutoscalingConfig.model_fields), "replicas")
+    known = inspect.signature(serve.deployment).parameters
+    check_keys(chosen, tuple(one for one in known if one[0] != "_" and one not in SAID_BY), "options")
 
 
 def _versioned(made: Any, *decisive: object) -> Any:
@@ -79,13 +115,3 @@ def _replicas(replicas: int | Mapping[str, Any]) -> dict[str, Any]:
     if not is_number(replicas) or replicas < 1:
         raise UsageError(f"replicas: expected a number, or a mapping for autoscaling, got {shown(replicas)}")
     return {"num_replicas": replicas}
-
-
-def _ray_serve() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        from ray import serve
-    except ImportError as error:
-        why = str(error).partition("\n")[0]
-        raise MissingPackageError(f"Ray Serve is needed ({why}): pip install 'servable[ray]'") from None
-    return serve

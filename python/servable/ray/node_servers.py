@@ -7,32 +7,44 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from servable.embedded.configuration import parsed
-from servable.errors import DeadlineExceededError, MissingPackageError
-from servable.ray.models import read_models
+from servable.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    UsageError,
+)
+from servable.ray.models import PLACE, read_models, shown
+from servable.ray.package import ray_and_serve
 
 if TYPE_CHECKING:
     from servable.embedded.configuration import Flag
 
+KEPT_OPTIONS = ("name", "namespace", "lifetime", "get_if_exists", "scheduling_strategy")
+"""Options of actors by which servers are found again, and are on their nodes."""
 _GLANCE_SECONDS = 0.2
 
 
 class Servers:
     """The servers of one name, in a cluster that ``ray.init`` has connected to."""
 
-    def __init__(self, keeper: Any) -> None:
+    def __init__(self, keeper: Any, name: str) -> None:
         self._keeper = keeper
+        self._name = name
 
     def status(self) -> list[dict[str, Any]]:
         """Returns each server: ``node``, ``state`` (``ready``, ``starting``, ``unreachable``, ``stopping``),
         ``rest`` and ``grpc`` (``host:port``), ``pid``, ``problem``: one that is ready may have one, too.
+
+        Raises ``FailedPreconditionError`` if they were closed, or begun again by another call.
         """
         import ray
 
-        found: list[dict[str, Any]] = ray.get(self._keeper.status.remote())
+        with self._no_other():
+            found: list[dict[str, Any]] = ray.get(self._keeper.status.remote())
         return found
 
     def addresses(self, protocol: str = "rest") -> list[str]:
@@ -61,11 +73,29 @@ class Servers:
         return found
 
     def close(self, seconds: float = 10.0) -> None:
-        """Ends the servers; requests under way are answered, for so many seconds at most."""
+        """Ends the servers; requests under way are answered, for so many seconds at most.
+
+        Raises ``FailedPreconditionError`` if they were closed, or begun again by another call.
+        """
         import ray
 
-        ray.get(self._keeper.end.remote(seconds))
-        ray.kill(self._keeper)
+        with self._no_other():
+            ray.get(self._keeper.end.remote(seconds))
+            ray.kill(self._keeper)
+
+    @contextmanager
+    def _no_other(self) -> Iterator[None]:
+        """Says why the keeper is gone."""
+        from ray.exceptions import ActorDiedError
+
+        try:
+            yield
+        except ActorDiedError:
+            raise FailedPreconditionError(
+                "FAILED_PRECONDITION",
+                f"the servers {self._name} were closed, or begun again by another call of "
+                "servable.ray.servers: what that has returned is to be asked",
+            ) from None
 
 
 def servers(
@@ -86,26 +116,39 @@ def servers(
 
     Raises ``UsageError`` for what is wrong, and ``MissingPackageError`` without Ray.
     """
-    found = {one: model.plain() for one, model in read_models(models).items()}
+    wanted = read_models(models)
+    if PLACE in wanted:
+        raise UsageError(f"models: a path with {PLACE} is for any model: it needs servable.ray.deployment")
+    found = {one: model.plain() for one, model in wanted.items()}
     parsed(flags)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise MissingPackageError("Ray is needed: pip install 'servable[ray]'") from None
-    from servable.ray.server_actors import KEEPER, NAMESPACE, Keeper
+    _check_options(options)
+    ray, _ = ray_and_serve()
+    from servable.ray.server_actors import KEEPER, NAMESPACE, Keeper, ServerProcess
 
+    chosen = {"num_cpus": 1, **(options or {})}
+    try:
+        ray.remote(ServerProcess).options(**chosen)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"options: Ray refuses them: {' '.join(str(error).split())}") from None
     spec = {
         "name": name,
         "models": found,
         "flags": dict(flags),
         "resource": resource,
-        "options": {"num_cpus": 1, **(options or {})},
+        "options": chosen,
     }
     place = {"name": KEEPER.format(name), "namespace": NAMESPACE}
     _replaced(ray, place)
     keeper = ray.remote(Keeper).options(**place, lifetime="detached", num_cpus=0, max_restarts=-1)
-    return Servers(keeper.remote(spec))
+    return Servers(keeper.remote(spec), name)
+
+
+def _check_options(options: object) -> None:
+    if options is not None and not isinstance(options, Mapping):
+        raise UsageError(f"options: expected a mapping of Ray's options of actors, got {shown(options)}")
+    for key in KEPT_OPTIONS:
+        if key in (options or {}):
+            raise UsageError(f"options: {key} is set for each server, by which it is found and placed")
 
 
 def _replaced(ray: Any, place: Mapping[str, str]) -> None:

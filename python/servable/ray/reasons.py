@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-_KIND = re.compile(r"(servable\.errors\.\w+|RuntimeError): ")
+_KIND = re.compile(r"([a-z]\w*\.)+[A-Z]\w*: |[A-Z]\w*(Error|Exception): ")
 
 
 def reason(message: object) -> str:
     """Returns the last line of an error or a message, without the class of the exception."""
-    return _KIND.sub("", str(message).strip().rpartition("\n")[2].strip(), count=1)
+    last = str(message).strip().rpartition("\n")[2].strip()
+    kind = _KIND.match(last)
+    return last[kind.end() :] if kind else last

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from servable.errors import MissingPackageError, UsageError
+from servable.errors import UsageError
 from servable.ray.cluster_address import checked, try_to_reach
 from servable.ray.configuration import Application, Configuration
 from servable.ray.deployments import deployment
 from servable.ray.grpc_service import GRPC_FUNCTIONS
+from servable.ray.package import ray_and_serve
 from servable.ray.reasons import reason
 
 DEPLOYMENT = "servable"
@@ -31,7 +32,7 @@ def run(configuration: Configuration, say: Callable[[str], None], stays: bool = 
     ``UsageError`` for what Ray refuses. Those that run already are changed: without a restart if only their
     models differ. Others are left.
     """
-    ray, serve = _packages()
+    ray, serve = ray_and_serve()
     address = configuration.address or checked(os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS")
     _connect(ray, address, stays)
     with _reasons(ray):
@@ -52,7 +53,7 @@ def wait(configuration: Configuration, say: Callable[[str], None]) -> None:
 
     Raises ``RuntimeError`` if the cluster ends before.
     """
-    ray, serve = _packages()
+    ray, serve = ray_and_serve()
     before: dict[str, str] = {}
     with _reasons(ray), _asked_to_end() as ended:
         while not ended.wait(GLANCE_SECONDS):
@@ -173,8 +174,8 @@ def _built(application: Application) -> Any:
             options=application.options,
             **application.flags,
         )
-    except ValueError as error:
-        raise UsageError(f"{application.name}: Ray refuses it: {' '.join(str(error).split())}") from None
+    except UsageError as error:
+        raise UsageError(f"{application.name}: {error}") from None
 
 
 def _status(serve: Any, application: Application) -> str:
@@ -229,14 +230,3 @@ def _asked_to_end() -> Iterator[threading.Event]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-def _packages() -> tuple[Any, Any]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-        from ray import serve
-    except ImportError as error:
-        why = str(error).partition("\n")[0]
-        raise MissingPackageError(f"Ray Serve is needed ({why}): pip install 'servable[ray]'") from None
-    return ray, serve
