@@ -25,6 +25,8 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 def test_both_apis_are_those_of_a_server(cluster: Any, run: Any) -> None:
     run("both", SEVERAL)
+    status, told, _ = rest(cluster, "GET", "/both?x=1")
+    assert (status, told["location"]) == (307, "./both/?x=1")
     body = b'{"instances": [1.0, 2.0, 5.0]}'
     requests = [
         ("POST", "/v1/models/half_plus_two:predict", body),

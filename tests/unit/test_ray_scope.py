@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urljoin
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from servable.ray.scope import has_no_body, target
+from servable.ray.scope import has_no_body, target, with_slash
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,36 @@ def test_the_route_is_left_out(root: str, raw: bytes, query: bytes, expected: by
 def test_paths_without_their_raw_form_are_encoded_again(name: str) -> None:
     found = target({"root_path": "/r", "path": f"/r/v1/models/{name}", "query_string": b""})
     assert found == b"/v1/models/" + quote(name, safe="/:@!$&'()*+,;=~").encode()
+
+
+@pytest.mark.parametrize(
+    ("method", "root", "raw", "query", "expected"),
+    [
+        ("GET", "/shop", b"/shop", b"", "/shop/"),
+        ("HEAD", "/shop", b"/shop", b"a=%2F&b", "/shop/?a=%2F&b"),
+        ("GET", "/a b/c:d", b"/a%20b/c:d", b"", "/a%20b/c:d/"),
+        ("POST", "/shop", b"/shop", b"", ""),
+        ("GET", "/shop", b"/shop/", b"", ""),
+        ("GET", "/shop", b"/shop/v1", b"", ""),
+        ("GET", "/shop", b"/shopping", b"", ""),
+        ("GET", "", b"/", b"", ""),
+        ("GET", "/", b"/", b"", ""),
+    ],
+)
+def test_a_browser_is_led_below_the_route(
+    method: str, root: str, raw: bytes, query: bytes, expected: str
+) -> None:
+    scope = {
+        "method": method,
+        "root_path": root,
+        "raw_path": raw,
+        "path": unquote(raw.decode()),
+        "query_string": query,
+    }
+    found = with_slash(scope).decode()
+    for front in ("http://host", "https://host/below"):
+        led = urljoin(front + raw.decode(), found) if found else ""
+        assert led == (front + expected if expected else "")
 
 
 def test_a_body_is_waited_for_where_one_may_come() -> None:

@@ -26,7 +26,7 @@ from servable.ray.grpc_service import SERVICES
 from servable.ray.models import Model, read_models
 from servable.ray.multiplexing import Multiplexer
 from servable.ray.requested_model import of_message, of_path
-from servable.ray.scope import has_no_body, target as path_and_query
+from servable.ray.scope import has_no_body, target as path_and_query, with_slash
 
 if TYPE_CHECKING:
     from servable import _core
@@ -147,6 +147,8 @@ class Replica:
     async def __call__(self, request: Request) -> Response:
         """Answers a request to REST, below the route of the application."""
         method, target = request.method, path_and_query(request.scope)
+        if place := with_slash(request.scope):
+            return Response(status_code=307, headers={"location": place.decode("latin-1")})
         try:
             body = b"" if has_no_body(request.scope) else await request.body()
             async with self._loaded(of_path, target.decode("ascii", "replace")):
