@@ -22,6 +22,7 @@ def test_a_file_is_run_changed_and_ended(cluster: Any, tmp_path: Path) -> None:
     def write(name: str) -> None:
         file.write_text(
             f"address: {cluster.address}\n"
+            f"grpc: {{port: 29555}}\n"
             f"applications:\n"
             f"  - name: command\n"
             f"    route: /command\n"
@@ -35,9 +36,10 @@ def test_a_file_is_run_changed_and_ended(cluster: Any, tmp_path: Path) -> None:
     )
     try:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(4)]
         assert "keeps its ports" in lines[1], lines
         assert f"command: ready at http://127.0.0.1:{cluster.http_port}/command/v1/models/" in lines[2], lines
+        assert f"command: gRPC on port {cluster.grpc_port}, metadata" in lines[3], lines
         assert rest(cluster, "POST", PATH, BODY)[0] == 200
         write("other")
         changed = subprocess.run(
@@ -58,17 +60,23 @@ def test_what_cannot_be_started_says_why(cluster: Any, tmp_path: Path) -> None:
     from ray import serve
 
     file = tmp_path / "config.yaml"
+    good = f"{{name: first, route: /first, models: {{half: {MODELS / 'half_plus_two'}}}}}"
     what = f"models: {{unknown_op: {MODELS / 'unknown_op'}}}, flags: {{max_num_load_retries: 0}}"
-    file.write_text(f"address: {cluster.address}\napplications: [{{name: cannot, route: /cannot, {what}}}]")
+    bad = f"{{name: cannot, route: /cannot, {what}}}"
+    file.write_text(f"address: {cluster.address}\napplications: [{good}, {bad}]")
     try:
         done = subprocess.run([*COMMAND, str(file)], capture_output=True, text=True, timeout=300)
         assert done.returncode == 1, done.stdout + done.stderr
-        assert done.stdout.startswith("cannot: starting unknown_op\n"), done.stdout
+        assert done.stdout.startswith("first: starting half\ncannot: starting unknown_op\n"), done.stdout
+        for name in ("first", "cannot"):
+            assert f"{name}: ended, as the file cannot be run\n" in done.stdout, done.stdout
+        assert not serve.status().applications.keys() & {"first", "cannot"}
         last = done.stderr.splitlines()[-1]
         assert last.startswith("servable ray: cannot cannot be started: NOT_FOUND: model unknown_op"), last
         assert "not registered" in last
     finally:
-        serve.delete("cannot")
+        for name in serve.status().applications.keys() & {"first", "cannot"}:
+            serve.delete(name)
 
 
 def test_every_replica_is_asked_whether_it_has_taken_the_models(cluster: Any, tmp_path: Path) -> None:
@@ -87,5 +95,6 @@ def test_every_replica_is_asked_whether_it_has_taken_the_models(cluster: Any, tm
         done = run(tmp_path / "none")
         assert done.returncode == 1, done.stdout + done.stderr
         assert "asked: the models are as they were: no such folder" in done.stdout, done.stdout
+        assert "asked: stays, RUNNING\n" in done.stdout, done.stdout
     finally:
         serve.delete("asked")

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from servable.ray.running import _problem
+from servable.errors import UsageError
+from servable.ray import running
+from servable.ray.configuration import Configuration, read
+from servable.ray.grpc_service import GRPC_FUNCTIONS
+from servable.ray.running import _are_run, _differences, _problem, _proxies
 
 LATE = "not every replica has said within 60 s whether it has taken the new ones"
 
@@ -62,3 +66,119 @@ def test_every_replica_is_asked(told: list[Any], expected: str, monkeypatch: pyt
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "ray.serve.exceptions", module)
     assert _problem(Answers(*told)) == expected
+
+
+class Serve:
+    """Ray Serve with applications of these names."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = list(names)
+        self.is_away = False
+
+    def status(self) -> Any:
+        status = types.SimpleNamespace(value="RUNNING")
+        one = types.SimpleNamespace(status=status)
+        return types.SimpleNamespace(applications=dict.fromkeys(self.names, one))
+
+    def delete(self, name: str) -> None:
+        if self.is_away:
+            raise OSError("the cluster is gone")
+        self.names.remove(name)
+
+
+FILE = read("applications: [{models: /a, name: a}, {models: /b, name: b, route: /b}]")
+
+
+@pytest.mark.parametrize("failure", [None, RuntimeError("no"), KeyboardInterrupt(), UsageError("refused")])
+@pytest.mark.parametrize(
+    ("before", "stays", "left", "said"),
+    [
+        ([], False, [], ["a: ended, as the file cannot be run", "b: ended, as the file cannot be run"]),
+        (["a", "x"], False, ["a", "x"], ["a: stays, RUNNING", "b: ended, as the file cannot be run"]),
+        ([], True, ["a", "b"], ["a: stays, RUNNING", "b: stays, RUNNING"]),
+    ],
+)
+def test_what_a_failed_run_has_begun_ends_or_is_named(
+    failure: BaseException | None,
+    before: list[str],
+    stays: bool,
+    left: list[str],
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    serve, told = Serve(*before), list[str]()
+
+    def is_run(serve: Serve, application: Any, say: Any) -> bool:
+        if application.name not in serve.names:
+            serve.names.append(application.name)
+        if application.name == "b" and failure is not None:
+            raise failure
+        return bool(application.name == "a")
+
+    monkeypatch.setattr(running, "_is_run", is_run)
+    if failure is None:
+        assert not _are_run(serve, FILE, told.append, stays)
+    else:
+        with pytest.raises(type(failure)):
+            _are_run(serve, FILE, told.append, stays)
+    assert (sorted(serve.names), told) == (left, said)
+
+
+def test_what_cannot_be_ended_hides_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve, told = Serve(), list[str]()
+
+    def is_run(serve: Serve, application: Any, say: Any) -> bool:
+        serve.names.append(application.name)
+        serve.is_away = True
+        raise RuntimeError("the reason")
+
+    monkeypatch.setattr(running, "_is_run", is_run)
+    with pytest.raises(RuntimeError, match="the reason"):
+        _are_run(serve, FILE, told.append, stays=False)
+    assert told == ["a: may go on, as it cannot be ended: the cluster is gone"]
+
+
+KEPT = "Ray Serve runs already, and keeps its ports: end it first to have those of the file"
+NO_GRPC = "Ray Serve runs already, without gRPC for these services"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "port", "functions", "found", "said"),
+    [
+        (9000, 9000, GRPC_FUNCTIONS, 9000, []),
+        (9000, 9000, ("other", *GRPC_FUNCTIONS), 9000, []),
+        (9000, 29000, GRPC_FUNCTIONS, 29000, [KEPT]),
+        (9000, 9000, (), None, [NO_GRPC]),
+        (9000, 9000, ("other",), None, [NO_GRPC]),
+        (None, 29000, GRPC_FUNCTIONS, 29000, []),
+        (None, 9000, (), None, []),
+    ],
+)
+def test_grpc_is_where_ray_has_it(
+    wanted: int | None,
+    port: int,
+    functions: tuple[str, ...],
+    found: int | None,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    grpc = types.SimpleNamespace(port=port, grpc_servicer_functions=list(functions))
+    controller = types.SimpleNamespace(get_grpc_config=types.SimpleNamespace(remote=lambda: grpc))
+    http = types.SimpleNamespace(host="127.0.0.1", port=8000)
+    client = types.SimpleNamespace(http_config=http, _controller=controller)
+    module = types.ModuleType("ray.serve.context")
+    module._get_global_client = lambda: client  # type: ignore[attr-defined]
+    for name in ("ray", "ray.serve"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "ray.serve.context", module)
+    configuration = Configuration(FILE.applications, grpc_port=wanted)
+    proxies = _proxies(types.SimpleNamespace(get=lambda answer: answer), configuration)
+    assert proxies == ("127.0.0.1", 8000, found)
+    told = list(_differences(configuration, proxies))
+    assert len(told) == len(said) and all(map(str.startswith, told, said))
+    (ready, *more) = running._addresses(configuration, proxies, FILE.applications[1])
+    assert ready == "b: ready at http://127.0.0.1:8000/b/v1/models/"
+    expected = [f"b: gRPC on port {found}, metadata application: b"] if wanted and found else []
+    assert more == expected
+    elsewhere = proxies._replace(http_port=8001)
+    assert KEPT in list(_differences(configuration, elsewhere))

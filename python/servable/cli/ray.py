@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         help="serve the models of a file",
         description="Serve the models of a YAML file as applications of Ray Serve: on the cluster that it "
         "names, or RAY_ADDRESS, or that of this machine, or a new one on it. Run again with a changed file, "
-        "it changes what runs. Ctrl-C ends the applications.",
+        "it changes what runs. Ctrl-C ends the applications, and what cannot be run ends those that are new.",
     )
     run.add_argument("config", metavar="CONFIG", help="a YAML file; see docs/ray.md")
     run.add_argument("--check", action="store_true", help="only check the file, without Ray")
@@ -52,7 +52,7 @@ def ray(argv: Sequence[str]) -> int:
             wait(configuration, _say)
         return 0 if is_up else 1
     except KeyboardInterrupt:
-        print("servable ray: interrupted; a cluster that was there before may go on with it", file=sys.stderr)
+        print("servable ray: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except UsageError as error:
         print(f"servable ray: {error}", file=sys.stderr)

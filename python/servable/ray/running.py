@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from servable.errors import UsageError
 from servable.ray.cluster_address import checked, try_to_reach
@@ -30,18 +30,20 @@ def run(configuration: Configuration, say: Callable[[str], None], stays: bool = 
     stays: they go on without this program, with which a cluster that it began would end. Raises
     ``RuntimeError`` for one that cannot be started, ``ConnectionError`` if there is no cluster, and
     ``UsageError`` for what Ray refuses. Those that run already are changed: without a restart if only their
-    models differ. Others are left.
+    models differ. Others are left. If one does not answer, or the program is interrupted, those that were
+    not there before end, unless all stay.
     """
     ray, serve = ray_and_serve()
     address = configuration.address or checked(os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS")
     _connect(ray, address, stays)
     with _reasons(ray):
         _start_proxies(serve, configuration)
-        if not all(_is_run(serve, application, say) for application in configuration.applications):
+        if not _are_run(serve, configuration, say, stays):
             return False
-    found = _http(configuration)
-    if found != (configuration.host, configuration.http_port):
-        say("Ray Serve runs already, and keeps its ports: end it first to have those of the file")
+        found = _proxies(ray, configuration)
+    if configuration.proxies != "Disabled":
+        for line in _differences(configuration, found):
+            say(line)
     for application in configuration.applications:
         for line in _addresses(configuration, found, application):
             say(line)
@@ -97,6 +99,39 @@ def _start_proxies(serve: Any, configuration: Configuration) -> None:
             f"Ray's proxies cannot start: {reason(error)} Is it a port that another program has? http and "
             "grpc in the file are for others."
         ) from error
+
+
+def _are_run(serve: Any, configuration: Configuration, say: Callable[[str], None], stays: bool) -> bool:
+    """Brings the applications to the cluster; ends those that are new if one cannot be brought."""
+    before = set(serve.status().applications)
+    begun: list[str] = []
+    is_up = False
+    try:
+        for application in configuration.applications:
+            begun.append(application.name)
+            if not _is_run(serve, application, say):
+                return False
+        is_up = True
+        return True
+    finally:
+        if not is_up:
+            for name in begun:
+                _leave(serve, name, name in before or stays, say)
+
+
+def _leave(serve: Any, name: str, stays: bool, say: Callable[[str], None]) -> None:
+    """Ends an application of a run that has failed, or says that it goes on."""
+    try:
+        found = serve.status().applications.get(name)
+        if found is None:
+            return
+        if stays:
+            say(f"{name}: stays, {found.status.value}")
+            return
+        serve.delete(name)
+        say(f"{name}: ended, as the file cannot be run")
+    except Exception as error:  # what has failed before counts; the cluster may be gone
+        say(f"{name}: may go on, as it cannot be ended: {reason(error)}")
 
 
 def _is_run(serve: Any, application: Application, say: Callable[[str], None]) -> bool:
@@ -183,32 +218,49 @@ def _status(serve: Any, application: Application) -> str:
     return "NOT_STARTED" if found is None else str(found.status.value)
 
 
-def _http(configuration: Configuration) -> tuple[str, int]:
+class Proxies(NamedTuple):
+    """Where Ray's proxies listen. grpc_port: None if they have none that knows Servable's services."""
+
+    host: str
+    http_port: int
+    grpc_port: int | None
+
+
+def _proxies(ray: Any, configuration: Configuration) -> Proxies:
     """Returns where the proxies listen, as far as Ray tells."""
     try:
         from ray.serve.context import _get_global_client
 
-        options = _get_global_client().http_config
-        return options.host, options.port
+        client = _get_global_client()
+        http, grpc = client.http_config, ray.get(client._controller.get_grpc_config.remote())
+        is_known = set(GRPC_FUNCTIONS) <= set(grpc.grpc_servicer_functions)
+        return Proxies(http.host, http.port, grpc.port if is_known and grpc.port > 0 else None)
     except (ImportError, AttributeError):
-        return configuration.host, configuration.http_port
+        return Proxies(configuration.host, configuration.http_port, configuration.grpc_port)
 
 
-def _addresses(
-    configuration: Configuration, http: tuple[str, int], application: Application
-) -> Iterator[str]:
+def _differences(configuration: Configuration, found: Proxies) -> Iterator[str]:
+    """Yields what the proxies have otherwise than the file says: they were begun before."""
+    wanted = configuration.grpc_port
+    is_other_http = (found.host, found.http_port) != (configuration.host, configuration.http_port)
+    if is_other_http or (None not in (wanted, found.grpc_port) and wanted != found.grpc_port):
+        yield "Ray Serve runs already, and keeps its ports: end it first to have those of the file"
+    if wanted is not None and found.grpc_port is None:
+        yield (
+            "Ray Serve runs already, without gRPC for these services: end it first to have it, or begin it "
+            "with servable.ray.GRPC_FUNCTIONS"
+        )
+
+
+def _addresses(configuration: Configuration, found: Proxies, application: Application) -> Iterator[str]:
     """Yields where the application answers."""
     if configuration.proxies == "Disabled":
         yield f"{application.name}: ready, without proxies"
         return
     route = application.route.rstrip("/")
-    address = f"http://{http[0]}:{http[1]}{route}"
-    yield f"{application.name}: ready at {address}/v1/models/"
-    if configuration.grpc_port is not None:
-        yield (
-            f"{application.name}: gRPC on port {configuration.grpc_port}, metadata application: "
-            f"{application.name}"
-        )
+    yield f"{application.name}: ready at http://{found.host}:{found.http_port}{route}/v1/models/"
+    if configuration.grpc_port is not None and found.grpc_port is not None:
+        yield f"{application.name}: gRPC on port {found.grpc_port}, metadata application: {application.name}"
 
 
 @contextmanager
