@@ -63,3 +63,13 @@ def test_an_archive_is_asked_for_and_not_fetched(
                 find(model, str(tmp_path))
         assert [path for _, path, *_ in stub.requests] == ["/m.zip"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_show_no_secrets_of_a_store(tmp_path: Path) -> None:
+    for status, expected in ((404, NotFoundError), (500, UnavailableError)):
+        with answering((status, b"x")) as stub:
+            host = stub.address.partition("://")[2]
+            model = ModelConfig("m", f"http://me:secret@{host}/m.zip?signature=secret")
+            with pytest.raises(expected, match=r"http://me:…@.*/m\.zip\?…") as raised:
+                find(model, str(tmp_path))
+            assert "secret" not in str(raised.value)

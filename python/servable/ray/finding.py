@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from servable.config.model_paths import is_remote
+from servable.config.model_paths import is_remote, shown_uri
 from servable.config.values import ModelConfig
 from servable.errors import NotFoundError, StatusError, UnavailableError
 from servable.sources import archive
@@ -31,7 +31,7 @@ def find(model: ModelConfig, cache: str) -> None:
         if is_cached(model, cache):
             return
         why = str(error) or type(error).__name__
-        said = f"model {model.name}: {model.base_path} cannot be read: {why}"
+        said = f"model {model.name}: {shown_uri(model.base_path)} cannot be read: {why}"
         raise UnavailableError("UNAVAILABLE", said) from None
     if not is_there:
         raise _nothing(model)
@@ -50,6 +50,6 @@ def _is_in_store(model: ModelConfig) -> bool:
 
 
 def _nothing(model: ModelConfig, problem: str = "") -> NotFoundError:
-    said = problem or f"model {model.name}: no version was found in {model.base_path}"
+    said = problem or f"model {model.name}: no version was found in {shown_uri(model.base_path)}"
     message, _, hint = said.partition("\n")
     return NotFoundError("NOT_FOUND", message, hint.strip())

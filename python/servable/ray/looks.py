@@ -86,5 +86,5 @@ def store_of(path: str) -> str:
 
 
 def _silence(name: str) -> UnavailableError:
-    said = f"{name or 'the folder of models'} does not answer"
-    return UnavailableError("UNAVAILABLE", f"{said}: it was waited for for {LOOK_SECONDS:g} s")
+    who = name or "the folder of models"
+    return UnavailableError("UNAVAILABLE", f"{who} does not answer: it was given {LOOK_SECONDS:g} s")
