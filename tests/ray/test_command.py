@@ -69,7 +69,7 @@ def test_what_cannot_be_started_says_why(cluster: Any, tmp_path: Path) -> None:
         assert done.returncode == 1, done.stdout + done.stderr
         assert done.stdout.startswith("first: starting half\ncannot: starting unknown_op\n"), done.stdout
         for name in ("first", "cannot"):
-            assert f"{name}: ended, as the file cannot be run\n" in done.stdout, done.stdout
+            assert f"{name}: ended, as not all of the file runs\n" in done.stdout, done.stdout
         assert not serve.status().applications.keys() & {"first", "cannot"}
         last = done.stderr.splitlines()[-1]
         assert last.startswith("servable ray: cannot cannot be started: NOT_FOUND: model unknown_op"), last
@@ -77,6 +77,30 @@ def test_what_cannot_be_started_says_why(cluster: Any, tmp_path: Path) -> None:
     finally:
         for name in serve.status().applications.keys() & {"first", "cannot"}:
             serve.delete(name)
+
+
+def test_a_run_that_is_interrupted_ends_what_it_has_begun(cluster: Any, tmp_path: Path) -> None:
+    from ray import serve
+
+    file = tmp_path / "config.yaml"
+    # No node has as many.
+    what = f"{{name: waits, route: /waits, models: {{half: {MODELS / 'half_plus_two'}}}, cpus: 1000}}"
+    file.write_text(f"address: {cluster.address}\napplications: [{what}]")
+    process = subprocess.Popen(
+        [*COMMAND, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert until(lambda: "waits" in serve.status().applications, 60)
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=120)
+        assert process.returncode == 130, errors
+        assert said.endswith("waits: ended, as not all of the file runs\n"), said
+        assert errors.endswith("servable ray: interrupted\n"), errors
+        assert "waits" not in serve.status().applications
+    finally:
+        process.kill()
+        if "waits" in serve.status().applications:
+            serve.delete("waits")
 
 
 def test_every_replica_is_asked_whether_it_has_taken_the_models(cluster: Any, tmp_path: Path) -> None:

@@ -93,8 +93,8 @@ FILE = read("applications: [{models: /a, name: a}, {models: /b, name: b, route: 
 @pytest.mark.parametrize(
     ("before", "stays", "left", "said"),
     [
-        ([], False, [], ["a: ended, as the file cannot be run", "b: ended, as the file cannot be run"]),
-        (["a", "x"], False, ["a", "x"], ["a: stays, RUNNING", "b: ended, as the file cannot be run"]),
+        ([], False, [], ["a: ended, as not all of the file runs", "b: ended, as not all of the file runs"]),
+        (["a", "x"], False, ["a", "x"], ["a: stays, RUNNING", "b: ended, as not all of the file runs"]),
         ([], True, ["a", "b"], ["a: stays, RUNNING", "b: stays, RUNNING"]),
     ],
 )

@@ -129,7 +129,7 @@ def _leave(serve: Any, name: str, stays: bool, say: Callable[[str], None]) -> No
             say(f"{name}: stays, {found.status.value}")
             return
         serve.delete(name)
-        say(f"{name}: ended, as the file cannot be run")
+        say(f"{name}: ended, as not all of the file runs")
     except Exception as error:  # what has failed before counts; the cluster may be gone
         say(f"{name}: may go on, as it cannot be ended: {reason(error)}")
 
