@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from known_servers import KnownServers
 from servers import MODELS, until
@@ -19,8 +20,8 @@ from slow_web import SlowWeb
 from steady_load import Rest, SteadyLoad
 
 import servable.ray
-from servable.errors import DeadlineExceededError
-from servable.ray.server_actors import SILENCE_SECONDS
+from servable.errors import DeadlineExceededError, FailedPreconditionError
+from servable.ray.server_actors import KEEPER, SILENCE_SECONDS
 
 HALF = str(MODELS / "half_plus_two")
 
@@ -65,6 +66,29 @@ def test_there_is_one_on_every_node_that_is_there(cluster: Any) -> None:
     finally:
         servers.close()
     assert until(lambda: all(ask(one, "other")[0] == 0 for one in addresses), 30)
+
+
+def test_a_handle_waits_for_a_keeper_that_is_started_again(cluster: Any) -> None:
+    servers = servable.ray.servers(HALF, name="waits", resource="that no node has")
+    try:
+        assert servers.status() == []
+        before = keeper_pid("waits")
+        os.kill(before, signal.SIGKILL)
+        assert until(lambda: not psutil.pid_exists(before), 30)
+        assert servers.status() == [] and keeper_pid("waits") != before
+    finally:
+        servers.close()
+    with pytest.raises(FailedPreconditionError, match="the servers waits were closed"):
+        servers.status()
+
+
+def keeper_pid(name: str) -> int:
+    from ray._private.state import actors
+
+    (found,) = [
+        one["Pid"] for one in actors(actor_state_name="ALIVE").values() if one["Name"] == KEEPER.format(name)
+    ]
+    return int(found)
 
 
 def pids(servers: servable.ray.Servers) -> set[int]:

@@ -139,7 +139,9 @@ def servers(
     }
     place = {"name": KEEPER.format(name), "namespace": NAMESPACE}
     _replaced(ray, place)
-    keeper = ray.remote(Keeper).options(**place, lifetime="detached", num_cpus=0, max_restarts=-1)
+    # Calls wait for a keeper that Ray is about to start again: each may be done twice.
+    lasting = {"lifetime": "detached", "max_restarts": -1, "max_task_retries": -1}
+    keeper = ray.remote(Keeper).options(**place, **lasting, num_cpus=0)
     return Servers(keeper.remote(spec), name)
 
 
