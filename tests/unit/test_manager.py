@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,7 +12,8 @@ from fake_core import FakeCore, FakeError
 
 from servable.config import saved_model_config
 from servable.config.base_paths import Way
-from servable.config.values import LifecycleOptions, ModelConfig
+from servable.config.traffic import Traffic, TrafficShare
+from servable.config.values import All, LifecycleOptions, ModelConfig
 from servable.errors import CancelledError, StatusError
 from servable.lifecycle import manager
 from servable.lifecycle.availability import Availability
@@ -542,6 +544,28 @@ def test_a_label_of_a_config_file_moves_when_its_version_serves(make: Make) -> N
     assert setup.core.labels["m"] == {"stable": 2, "new": 2}
     # No request found the label on a version that was being unloaded.
     assert moved_before == [{"stable": 2, "new": 2}]
+
+
+def test_a_promotion_by_label_is_told_while_the_rules_name_both(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    setup = make(ONCE, "m")
+    setup.aspire("m", 1)
+    setup.wait_available_as(m=Availability.AVAILABLE)
+    spread = ModelConfig(
+        "m",
+        "/m",
+        policy=All(),
+        labels={"stable": 2, "canary": 1},
+        traffic=Traffic("stable", (TrafficShare("canary", 5),)),
+    )
+    setup.manager.apply([spread])
+    promoted = dataclasses.replace(spread, labels={"stable": 1, "canary": 1})
+    with pytest.raises(StatusError, match="stable and canary are both version 1"):
+        setup.manager.apply([promoted])
+    setup.manager.change(lambda _: [promoted])
+    assert setup.core.labels["m"] == {"stable": 1, "canary": 1}
+    assert "traffic of model m: stable and canary are both version 1" in caplog.text
 
 
 def test_a_labelled_model_may_be_added_again_by_the_administration(make: Make) -> None:

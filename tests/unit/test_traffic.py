@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from servable.admin.traffic import traffic_told
 from servable.cli.traffic import parser, rules, told
+from servable.config.base_paths import Way
 from servable.config.config_files import config_text, model_from_fields, read_model_config_file
 from servable.config.traffic import (
     Traffic,
@@ -21,7 +22,7 @@ from servable.config.traffic import (
     TrafficShare,
     is_version,
 )
-from servable.config.traffic_check import check_traffic
+from servable.config.traffic_check import check_traffic, traffic_warnings
 from servable.config.traffic_messages import traffic_fields, traffic_from_fields
 from servable.config.values import All, Folder, Latest, ModelConfig, Specific, VersionPolicy
 from servable.errors import StatusError
@@ -110,6 +111,47 @@ def test_a_label_called_default_cannot_be_told_from_the_default() -> None:
 
 def test_a_shadow_may_be_the_default_of_what_goes_elsewhere() -> None:
     assert refusal(spread(shadow=TrafficShadow("stable", 1))) == ""
+    assert refusal(spread(shadow=TrafficShadow("3", 1))) == ""
+
+
+@pytest.mark.parametrize(
+    ("traffic", "said"),
+    [
+        (
+            Traffic("stable", shadow=TrafficShadow("3", 100)),
+            "the shadow, 3, is version 3 as the default, stable",
+        ),
+        (Traffic("3", shadow=TrafficShadow("stable", 100)), "the shadow, stable, is version 3"),
+        (Traffic("canary", (TrafficShare("4", 100),)), "canary and 4 are both version 4"),
+        (Traffic("", (TrafficShare("canary", 50), TrafficShare("4", 50))), "canary and 4 are both version 4"),
+        (Traffic("3", (TrafficShare("03", 5),)), "3 and 03 are both version 3"),
+        (Traffic("3", (TrafficShare("4", 5),)), ""),
+    ],
+)
+def test_a_version_by_two_names_is_one(traffic: Traffic, said: str) -> None:
+    found = refusal(traffic)
+    assert said in found if said else found == ""
+
+
+def test_a_label_that_moves_to_the_other_target_is_told_not_refused() -> None:
+    before = model(CANARY)
+    promoted = dataclasses.replace(before, labels={"stable": 4, "canary": 4})
+    check_traffic([promoted], [before], Way.ADMINISTRATION)
+    (said,) = traffic_warnings([promoted], [before])
+    assert said.startswith(
+        "traffic of model m: stable and canary are both version 4. The rules stay in force"
+    )
+    # Told once, and no hindrance to changes of other models.
+    for way in Way:
+        check_traffic([promoted, model(CANARY, name="other")], [promoted], way)
+    assert traffic_warnings([promoted], [promoted]) == []
+    assert traffic_warnings([before], [promoted]) == traffic_warnings([promoted], []) == []
+    assert traffic_warnings([dataclasses.replace(promoted, traffic=None)], [before]) == []
+    # Rules that are set, or that come with the labels, see them.
+    former = dataclasses.replace(promoted, traffic=FULL)
+    for one, way in (([former], Way.ADMINISTRATION), ([before], Way.RPC), ([], Way.START)):
+        with pytest.raises(StatusError, match="both version 4"):
+            check_traffic([promoted], one, way)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 
+from servable.config.base_paths import Way
 from servable.config.traffic import Traffic, TrafficRollBack, TrafficShadow, is_version
 from servable.config.values import Folder, Latest, ModelConfig, Specific
 from servable.errors import StatusError, invalid_argument
@@ -31,16 +32,70 @@ SPELLING = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 """Of the names of headers and of gRPC's metadata, in lower case."""
 
 
-def check_traffic(models: Iterable[ModelConfig]) -> None:
-    """Raises ``StatusError`` for the first model whose traffic cannot be spread as it says."""
+def check_traffic(
+    models: Iterable[ModelConfig], before: Iterable[ModelConfig] = (), way: Way = Way.START
+) -> None:
+    """Raises ``StatusError`` for the first model whose traffic cannot be spread as it says.
+
+    before: what is in force. The administration may move a label to a version that its rules name as well,
+    which is how a version is promoted: ``traffic_warnings`` tells of it.
+    """
+    former = {model.name: model for model in before}
     for model in models:
         if model.traffic is None:
             continue
         try:
             _check(model, model.traffic)
+            if not _stays(model, former.get(model.name), way) and (said := _met(model, model.traffic)):
+                raise invalid_argument(said, "name each version once")
         except StatusError as error:
             said = f"Traffic of model {model.name}: {error.message}"
             raise StatusError(error.code, said, error.hint) from None
+
+
+def traffic_warnings(models: Iterable[ModelConfig], before: Iterable[ModelConfig]) -> list[str]:
+    """Returns what a change of labels makes of rules that stay, for each model that it makes something of."""
+    former = {model.name: model for model in before}
+    warnings = []
+    for model in models:
+        one = former.get(model.name)
+        if model.traffic is None or one is None or one.traffic != model.traffic:
+            continue
+        said = _met(model, model.traffic)
+        if said and said != _met(one, model.traffic):
+            warnings.append(
+                f"traffic of model {model.name}: {said}. The rules stay in force; "
+                f"servable traffic clear {model.name} ends them"
+            )
+    return warnings
+
+
+def _stays(model: ModelConfig, former: ModelConfig | None, way: Way) -> bool:
+    """True if the rules are those in force, and whoever has moved labels need not have seen them."""
+    if former is None or former.traffic != model.traffic:
+        return False
+    return way is Way.ADMINISTRATION or former.labels == model.labels
+
+
+def _met(model: ModelConfig, traffic: Traffic) -> str:
+    """Returns which targets have to be two versions and are one, as a sentence; "" if none."""
+    named: dict[int, str] = {}
+    if traffic.default_to:
+        named[_number(traffic.default_to, model)] = traffic.default_to
+    for share in traffic.shares:
+        number = _number(share.to, model)
+        if number in named:
+            return f"{named[number]} and {share.to} are both version {number}"
+        named[number] = share.to
+    shadow = traffic.shadow
+    if shadow is not None and traffic.default_to and not (traffic.shares or traffic.headers):
+        number = _number(shadow.to, model)
+        if number in named:
+            return (
+                f"the shadow, {shadow.to}, is version {number} as the default, {named[number]}, which gets "
+                "everything: there is nothing to compare"
+            )
+    return ""
 
 
 def _check(model: ModelConfig, traffic: Traffic) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from servable.config.base_paths import AllowedPaths, Way
 from servable.config.payload_logging import PayloadLogging
-from servable.config.traffic_check import check_traffic
+from servable.config.traffic_check import check_traffic, traffic_warnings
 from servable.config.values import LifecycleOptions, LoadOptions, ModelConfig, check_models
 from servable.errors import StatusError
 from servable.lifecycle import labels
@@ -142,13 +142,14 @@ class Manager:
         with self._applying:
             models = edit(self._configured)
             check_models(tuple(models), self._configured)
-            check_traffic(models)
+            check_traffic(models, self._configured, way)
             self._allowed.check(models, self._configured, way)
             self._logging.check(models, self._configured, way)
             if self._applied and way is not Way.START:
                 labels.check(models, self._configured, allow_unavailable_labels, way, self.is_available)
             self._applied = True
-            for warning in self._logging.warnings(models):
+            warnings = [*self._logging.warnings(models), *traffic_warnings(models, self._configured)]
+            for warning in warnings:
                 _log.warning("%s", warning)
             before = {model.name: (model.base_path, model.policy) for model in self._configured}
             gone = before.keys() - {model.name for model in models}
