@@ -221,7 +221,7 @@ impl Split {
 
     fn roll_back(&self, arm: &Arm, rule: &RollBackRule, excess: &rollback::Excess, window: &Window) {
         let seconds = rule.window.as_secs_f64();
-        let why = format!("{excess}, of {} requests in {seconds} s", window.requests);
+        let why = format!("{excess}, of {} requests in {seconds} s", excess.requests(window));
         let Some(version) = arm.roll_back(&why, excess.is_of_errors()) else { return };
         tracing::warn!(
             "traffic of model {}: {} (version {version}) is rolled back, and its share goes to the default: {why}. \

@@ -93,6 +93,7 @@ impl Seen {
         Window {
             requests: self.requests.saturating_sub(before.requests),
             errors: self.errors.saturating_sub(before.errors),
+            timed,
             p99: at.filter(|_| timed > 0).map(middle),
         }
     }
@@ -158,9 +159,9 @@ mod tests {
         (0..98).for_each(|_| observed.count(false, Some(Duration::from_millis(1))));
         (0..2).for_each(|_| observed.count(true, Some(Duration::from_millis(100))));
         let window = observed.read().since(&before);
-        assert_eq!((window.requests, window.errors), (100, 2));
+        assert_eq!((window.requests, window.errors, window.timed), (100, 2, 100));
         assert!(window.p99.unwrap() > Duration::from_millis(90), "{window:?}");
-        assert_eq!(before.since(&Seen::default()), Window { requests: 1, errors: 1, p99: None });
+        assert_eq!(before.since(&Seen::default()), Window { requests: 1, errors: 1, timed: 0, p99: None });
     }
 
     #[test]

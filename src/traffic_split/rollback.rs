@@ -12,7 +12,9 @@ pub struct Window {
     pub requests: u64,
     /// Those that failed.
     pub errors: u64,
-    /// The time that 99 of 100 did not exceed; `None` if none was timed.
+    /// Those whose time says something.
+    pub timed: u64,
+    /// The time that 99 of 100 of these did not exceed; `None` if there are none.
     pub p99: Option<Duration>,
 }
 
@@ -40,6 +42,11 @@ impl Excess {
     /// Returns whether it is about errors, not times.
     pub(super) fn is_of_errors(&self) -> bool {
         matches!(self, Excess::Errors(..) | Excess::ErrorsAbove(..))
+    }
+
+    /// Returns the number of requests in `window` that it is about.
+    pub(super) fn requests(&self, window: &Window) -> u64 {
+        if self.is_of_errors() { window.requests } else { window.timed }
     }
 }
 
@@ -74,11 +81,14 @@ impl fmt::Display for Excess {
 
 /// Returns the first bound of `rule` that `target` exceeds, beside the `default`.
 pub(super) fn excess(rule: &RollBackRule, target: &Window, default: &Window) -> Option<Excess> {
-    let known = |window: &Window| window.requests >= rule.min_requests.max(1);
+    let least = rule.min_requests.max(1);
+    let known = |window: &Window| window.requests >= least;
+    // Not all are timed: a few of them say nothing of the others.
+    let p99_of = |window: &Window| window.p99.filter(|_| window.timed >= least);
     if !known(target) {
         return None;
     }
-    let (errors, p99) = (target.error_ratio(), target.p99);
+    let (errors, p99) = (target.error_ratio(), p99_of(target));
     if let Some(most) = rule.max_errors.filter(|most| errors > *most) {
         return Some(Excess::Errors(errors, most));
     }
@@ -94,7 +104,7 @@ pub(super) fn excess(rule: &RollBackRule, target: &Window, default: &Window) -> 
     if let Some(most) = rule.max_errors_above.filter(|most| errors - others > *most) {
         return Some(Excess::ErrorsAbove(errors, others, most));
     }
-    let (most, p99, others) = (rule.max_p99_ratio?, p99?, default.p99?);
+    let (most, p99, others) = (rule.max_p99_ratio?, p99?, p99_of(default)?);
     (p99.as_secs_f64() > others.as_secs_f64() * most).then_some(Excess::SlowBeside(p99, others, most))
 }
 
@@ -171,7 +181,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn window(requests: u64, errors: u64, p99: u64) -> Window {
-        Window { requests, errors, p99: Some(Duration::from_millis(p99)) }
+        Window { requests, errors, timed: requests, p99: Some(Duration::from_millis(p99)) }
     }
 
     fn rule() -> RollBackRule {
@@ -189,6 +199,23 @@ mod tests {
         assert_eq!(excess(&slow, &window(100, 100, 50), &window(0, 0, 0)), None);
         let found = excess(&slow, &window(100, 0, 51), &window(0, 0, 0)).unwrap();
         assert_eq!(found.to_string(), "its p99 was 51.0 ms, more than 50.0 ms");
+    }
+
+    #[test]
+    fn a_p99_needs_enough_requests_that_are_timed() {
+        let timed = |timed| Window { timed, ..window(251, 250, 900) };
+        let slow = RollBackRule { max_p99: Some(Duration::from_millis(50)), ..rule() };
+        assert_eq!(excess(&slow, &timed(99), &window(0, 0, 0)), None);
+        let found = excess(&slow, &timed(100), &window(0, 0, 0)).unwrap();
+        assert_eq!((found.requests(&timed(100)), found.is_of_errors()), (100, false));
+        let beside = RollBackRule { max_p99_ratio: Some(2.0), ..rule() };
+        let default = |timed| Window { timed, ..window(200, 0, 10) };
+        assert_eq!(excess(&beside, &timed(99), &default(100)), None);
+        assert_eq!(excess(&beside, &timed(100), &default(99)), None);
+        assert!(excess(&beside, &timed(100), &default(100)).is_some());
+        let errors = RollBackRule { max_errors: Some(0.1), ..rule() };
+        let found = excess(&errors, &timed(0), &window(0, 0, 0)).unwrap();
+        assert_eq!(found.requests(&timed(0)), 251);
     }
 
     #[test]
@@ -259,6 +286,7 @@ mod tests {
 
     fn windows() -> impl Strategy<Value = Window> {
         (0u64..500, 0u64..500, prop::option::of(0u64..200)).prop_map(|(requests, errors, p99)| Window {
+            timed: requests,
             requests,
             errors: errors.min(requests),
             p99: p99.map(Duration::from_millis),
