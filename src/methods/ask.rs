@@ -114,8 +114,11 @@ async fn answer<C: Call>(
     decided: &OnceLock<Decision>,
 ) -> Result<C::Reply> {
     let checked = allowed(server, &call, &context).and_then(|()| call.check(server, &context));
-    let mut routed =
-        call.spec().and_then(|spec| server.registry.route(&spec.name, &spec.choice, context.keys.as_deref()));
+    let mut routed = call.spec().and_then(|spec| match &checked {
+        Ok(()) => server.registry.route(&spec.name, &spec.choice, context.keys.as_deref()),
+        // Refused, whosever it would have been: nothing is decided.
+        Err(_) => server.registry.resolve(&spec.name, &spec.choice).map(|servable| (servable, None)),
+    });
     if routed.is_err()
         && server.demand.is_some()
         && checked.is_ok()

@@ -18,6 +18,7 @@ use crate::servable::Resources;
 use crate::servable::placement::Policy;
 use crate::tensor::{DType, Tensor};
 use crate::timeline::Timeline;
+use crate::traffic_split::rules::{Rules, Target};
 use std::future::{pending, ready};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -296,6 +297,8 @@ async fn where_tokens_are_needed_no_call_goes_without_one() {
     let auth = Auth::of_text(&format!("me {hash} scopes=predict models=m")).unwrap();
     let mut server = Arc::into_inner(server(Policy::Caller)).unwrap();
     server.options.auth = Some(auth.clone());
+    let rules = Rules { default_to: Some(Target::Version(3)), ..Rules::default() };
+    server.registry.set_split("m", Some(rules), false);
     let server = Arc::new(server);
     let token = format!("servable.me.{secret}");
     let pass = auth.admit(|_| Some(token.as_bytes())).unwrap();
@@ -310,4 +313,7 @@ async fn where_tokens_are_needed_no_call_goes_without_one() {
         assert_eq!(asked.err().map(|error| error.kind), expected, "{model}");
     }
     assert!(counted(&server).contains(&r#"model_name="m",status="UNAUTHENTICATED"} 1"#.to_owned()));
+    let (_, told) = server.registry.split("m").unwrap();
+    let decisions: u64 = told[0].counts.iter().map(|(_, count)| count).sum();
+    assert_eq!(decisions, 1, "only one was allowed");
 }
