@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-/// Longest value that counts, in bytes: a longer one is as if it were not there.
+/// Longest value that counts, in bytes: a longer one is as if it were not there, and so is an empty one, which says nothing of
+/// its client.
 const LONGEST: usize = 1024;
 
 /// The names of the headers that matter to any model, in lower case.
@@ -28,7 +29,7 @@ impl Keys {
     pub fn read<'h>(wanted: &Wanted, header: impl Fn(&str) -> Option<&'h [u8]>) -> Option<Arc<Keys>> {
         let mut values = Vec::new();
         for name in &wanted.0 {
-            if let Some(value) = header(name).filter(|value| value.len() <= LONGEST) {
+            if let Some(value) = header(name).filter(|value| (1..=LONGEST).contains(&value.len())) {
                 values.push((name.clone(), value.into()));
             }
         }
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_wanted_and_not_too_long_is_read() {
+    fn only_what_is_wanted_and_neither_empty_nor_too_long_is_read() {
         assert_eq!(Wanted::of([].into_iter()), None);
         let wanted = Wanted::of(["x-user", "x-canary", "x-user"].into_iter()).unwrap();
         let long = vec![b'a'; LONGEST + 1];
@@ -58,6 +59,7 @@ mod tests {
         let keys = Keys::read(&wanted, header).unwrap();
         assert_eq!((keys.get("x-user"), keys.get("x-canary")), (Some(&b"me"[..]), None));
         assert!(Keys::read(&wanted, |_| None).is_none());
+        assert!(Keys::read(&wanted, |_| Some(b"")).is_none());
         assert!(Keys::read(&wanted, |_| Some(&long[..LONGEST])).is_some());
     }
 }

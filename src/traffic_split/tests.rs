@@ -117,7 +117,7 @@ fn headers_come_before_shares_and_the_first_that_fits_counts() {
     };
     let (split, _) = split(rules);
     let versions = Numbers::of(&[1, 2, 3], &[]);
-    for (value, expected) in [("old", 1), ("new", 3), ("New", 2), ("", 2)] {
+    for (value, expected) in [("old", 1), ("new", 3), ("New", 2), (" ", 2)] {
         assert_eq!(version(&split, &versions, Some(&keys("x-version", value)), 7), Some(expected), "{value}");
     }
     assert_eq!(version(&split, &versions, Some(&keys("x-other", "new")), 7), Some(2));
