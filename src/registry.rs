@@ -307,7 +307,11 @@ impl Registry {
         edit(&mut model);
         let dormant = model.versions.values().rev().find(|status| status.is_dormant());
         model.dormant = dormant.map(|status| status.version);
-        self.table.store(Arc::new(table.with(name, Arc::new(model))));
+        let model = Arc::new(model);
+        self.table.store(Arc::new(table.with(name, model.clone())));
+        if let Some(split) = &model.split {
+            split.follow(&*model);
+        }
         self.changes.send_replace(());
     }
 }

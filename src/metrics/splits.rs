@@ -95,7 +95,7 @@ impl ShadowFate {
 /// A model and a target of its traffic.
 type Place = (Box<str>, Box<str>);
 
-/// The counts of all models. They stay when the rules change, as Prometheus expects of counters.
+/// The counts of all models. They stay when the rules change, as Prometheus expects of counters, and go with the last of them.
 #[derive(Debug, Default)]
 pub struct SplitCounts {
     targets: Mutex<BTreeMap<Place, Arc<TargetCounts>>>,
@@ -114,8 +114,14 @@ impl SplitCounts {
         locked(&self.shadows).entry((model.into(), name.into())).or_default().clone()
     }
 
+    /// Tells no more of a model whose traffic is not spread any longer.
+    pub fn forget(&self, model: &str) {
+        locked(&self.targets).retain(|(known, _), _| **known != *model);
+        locked(&self.shadows).retain(|(known, _), _| **known != *model);
+    }
+
     /// Calls `tell` with each model, target, and its counts.
-    pub(super) fn each_target(&self, mut tell: impl FnMut([&str; 2], &TargetCounts)) {
+    pub fn each_target(&self, mut tell: impl FnMut([&str; 2], &TargetCounts)) {
         locked(&self.targets).iter().for_each(|((model, name), counts)| tell([model, name], counts));
     }
 
@@ -169,7 +175,7 @@ impl TargetCounts {
     }
 
     /// Returns whether it is rolled back: 1 or 0.
-    pub(super) fn rolled_back(&self) -> u64 {
+    pub fn rolled_back(&self) -> u64 {
         u64::from(self.is_rolled_back.load(Relaxed))
     }
 
@@ -274,6 +280,13 @@ mod tests {
             told.push(format!("{model} {name} {}", counts.rolled_back()))
         });
         assert_eq!(told, ["m canary 1"]);
+        counts.target("other", "canary");
+        counts.shadow("m", "next");
+        counts.forget("m");
+        told.clear();
+        counts.each_target(|[model, name], _| told.push(format!("{model} {name}")));
+        counts.each_shadow(|[model, name], _| told.push(format!("{model} {name}")));
+        assert_eq!(told, ["other canary"]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// All rules in force.
 #[derive(Default)]
@@ -93,24 +94,31 @@ impl Registry {
     }
 
     /// Puts `rules` in force for `name`; `None` for none. Rules that are in force already stay as they are, with what they have
-    /// rolled back, unless this is to be `renewed`.
+    /// rolled back, which has its share again if that is to be `renewed`.
     pub fn set_split(&self, name: &str, rules: Option<Rules>, renewed: bool) {
         let splits = &self.splits;
         let mut by_model = splits.by_model.lock().unwrap_or_else(PoisonError::into_inner);
         let before = by_model.get(name);
-        if !renewed && before.map(|split| split.rules()) == rules.as_ref() {
+        if before.map(|split| split.rules()) == rules.as_ref() {
+            before.filter(|_| renewed).into_iter().for_each(|split| split.resume(Instant::now()));
             return;
         }
+        let before = before.cloned();
         let split = rules.map(|rules| Arc::new(Split::new(name, rules, &splits.counts)));
         match &split {
             Some(split) => by_model.insert(name.to_owned(), split.clone()),
-            None => by_model.remove(name),
+            None => {
+                splits.counts.forget(name);
+                by_model.remove(name)
+            }
         };
         let names = by_model.values().flat_map(|split| split.rules().header_names());
         let wanted = Wanted::of(names);
         splits.wants.store(wanted.is_some(), Relaxed);
         splits.wanted.store(wanted);
         self.change(name, |model| model.split = split);
+        // Now that no request is routed by them.
+        before.into_iter().for_each(|split| split.ends());
         splits.watching.watch(by_model.values().cloned());
     }
 
@@ -129,10 +137,11 @@ mod tests {
     use super::*;
     use crate::batch::Scheduler;
     use crate::engine::fake;
-    use crate::error::Kind;
+    use crate::error::{Error, Kind};
     use crate::servable::Resources;
     use crate::servable::placement::Policy;
-    use crate::traffic_split::rules::{HeaderRule, Share, WHOLE};
+    use crate::traffic_split::rules::{HeaderRule, RollBackRule, Share, WHOLE};
+    use std::time::Duration;
 
     fn registry(versions: &[i64]) -> (Registry, Scheduler) {
         let (registry, scheduler) = (Registry::default(), Scheduler::with_slots(1));
@@ -185,16 +194,55 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_are_in_force_stay_unless_they_are_renewed() {
+    fn rules_that_are_in_force_stay_and_others_end_them() {
         let (registry, _scheduler) = registry(&[1]);
         registry.set_split("m", Some(rules(WHOLE)), false);
         let before = registry.split("m").unwrap().0;
-        registry.set_split("m", Some(rules(WHOLE)), false);
-        assert!(Arc::ptr_eq(&before, &registry.split("m").unwrap().0));
-        for (millionths, renewed) in [(WHOLE, true), (5, false)] {
-            registry.set_split("m", Some(rules(millionths)), renewed);
-            assert!(!Arc::ptr_eq(&before, &registry.split("m").unwrap().0));
+        for renewed in [false, true] {
+            registry.set_split("m", Some(rules(WHOLE)), renewed);
+            assert!(Arc::ptr_eq(&before, &registry.split("m").unwrap().0) && !before.has_ended());
         }
+        registry.set_split("m", Some(rules(5)), false);
+        let other = registry.split("m").unwrap().0;
+        assert!(!Arc::ptr_eq(&before, &other) && before.has_ended() && !other.has_ended());
+        registry.set_split("m", None, false);
+        assert!(other.has_ended());
+    }
+
+    #[tokio::test]
+    async fn a_label_that_moves_is_followed_and_counts_go_with_the_rules() {
+        let counts = Arc::<SplitCounts>::default();
+        let registry = Registry::counting(counts.clone());
+        let told = || {
+            let mut told = Vec::new();
+            counts.each_target(|[_, name], counts| told.push((name.to_owned(), counts.rolled_back())));
+            told
+        };
+        let scheduler = Scheduler::with_slots(1);
+        for version in [1, 2, 3] {
+            let resources = Resources::plain(Policy::Caller, &scheduler);
+            registry.publish(Servable::new("m".to_owned(), version, fake::model(|| {}), resources).0);
+        }
+        registry.set_labels("m", [("canary".to_owned(), 2)].into());
+        let roll_back = RollBackRule {
+            max_errors: Some(0.1),
+            min_requests: 1,
+            window: Duration::from_secs(60),
+            ..RollBackRule::default()
+        };
+        let rules = Rules { headers: Vec::new(), roll_back: Some(roll_back), ..rules(WHOLE) };
+        registry.set_split("m", Some(rules), false);
+        while told()[0].1 == 0 {
+            let (_, decision) = registry.route("m", &VersionChoice::Latest, None).unwrap();
+            let decision = decision.unwrap();
+            decision.runs();
+            decision.ended(Err(&Error::internal("")), true);
+            std::thread::yield_now();
+        }
+        registry.set_labels("m", [("canary".to_owned(), 3)].into());
+        assert_eq!(told(), [("canary".to_owned(), 0), ("default".to_owned(), 0)]);
+        registry.set_split("m", None, false);
+        assert!(told().is_empty());
     }
 
     #[test]

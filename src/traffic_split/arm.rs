@@ -48,7 +48,7 @@ pub(super) struct Arm {
     counts: Arc<TargetCounts>,
     /// What is seen of its requests, if it may be rolled back or is compared with.
     observed: Option<Observed>,
-    /// The version that the last request went to.
+    /// The version that it stands for: as of the last change of the model, or the last request.
     version: AtomicI64,
     /// The version that is rolled back: another one behind the same label gets its share again.
     rolled_back: AtomicI64,
@@ -126,6 +126,14 @@ impl Arm {
         if self.is_rolled_back(version) { Err(SplitReason::RolledBack) } else { Ok((version, found)) }
     }
 
+    /// Notes the version that its target stands for by now, before a request comes.
+    pub(super) fn follow<V: Versions>(&self, versions: &V) {
+        if let Some(version) = self.target.as_ref().and_then(|target| version(target, versions)) {
+            self.is_now(version);
+            self.counts.is_rolled_back(self.is_rolled_back(version));
+        }
+    }
+
     /// Notes the version that it stands for.
     pub(super) fn is_now(&self, version: i64) {
         // Seldom written: the cores share it.
@@ -181,10 +189,20 @@ impl Arm {
         Some(version)
     }
 
-    /// Returns why the version that it stands for is rolled back, if it is.
-    pub(super) fn rolled_back(&self) -> Option<RolledBack> {
-        let version = self.rolled_back.load(Relaxed);
-        (version != NONE && version == self.version.load(Relaxed)).then(|| self.state().why.clone()).flatten()
+    /// Gives the version that is rolled back its share again, if one is: nothing is known of it any more.
+    pub(super) fn resume(&self, now: Instant) {
+        let Some(observed) = self.observed.as_ref().filter(|_| !self.is_rolled_back(NONE)) else { return };
+        let seen = observed.read();
+        let mut state = self.state();
+        state.history = History::new(now, seen);
+        (state.lasting, state.window, state.why) = (Lasting::default(), None, None);
+        self.rolled_back.store(NONE, Relaxed);
+        self.counts.is_rolled_back(false);
+    }
+
+    /// Returns why `version`, which it stands for, is rolled back, if it is.
+    pub(super) fn rolled_back(&self, version: i64) -> Option<RolledBack> {
+        self.is_rolled_back(version).then(|| self.state().why.clone()).flatten()
     }
 
     /// Returns what the last look has found.

@@ -44,6 +44,7 @@ pub struct Split {
     shadow: Option<Arc<ShadowCounts>>,
     /// When the next look is due.
     next_look: Mutex<Instant>,
+    has_ended: AtomicBool,
 }
 
 /// Whom a request went to.
@@ -98,6 +99,7 @@ impl Split {
             seed: choice::hash(choice::START, model.as_bytes()),
             shadow,
             next_look: Mutex::new(Instant::now()),
+            has_ended: AtomicBool::new(false),
             rules,
         }
     }
@@ -232,24 +234,44 @@ impl Split {
         );
     }
 
+    /// Notes the `versions` that there are by now, and what their labels are: another one behind a label is not rolled back.
+    pub fn follow<V: Versions>(&self, versions: &V) {
+        self.arms[1..].iter().for_each(|arm| arm.follow(versions));
+    }
+
+    /// Gives each target that is rolled back its share again; what is known of the others stays.
+    pub fn resume(&self, now: Instant) {
+        self.arms.iter().for_each(|arm| arm.resume(now));
+    }
+
+    /// Takes down that other rules, or none, are in force from now on.
+    pub fn ends(&self) {
+        self.has_ended.store(true, Relaxed);
+    }
+
+    /// Returns whether other rules, or none, are in force.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Relaxed)
+    }
+
     /// Returns what is known of each target, the default first.
     pub fn told<V: Versions>(&self, versions: &V) -> Vec<ArmTold> {
         let default = self.default_of(versions).map(|(version, ..)| version);
-        let one = |(place, arm): (usize, &Arm)| ArmTold {
-            to: arm.name().to_owned(),
-            version: if place == 0 {
-                default
-            } else {
-                arm.target().and_then(|to| arm::version(to, versions))
-            },
-            available: if place == 0 {
-                default.is_some()
-            } else {
-                arm.target().is_some_and(|to| arm::available(to, versions).is_some())
-            },
-            counts: arm.counts().counts().collect(),
-            rolled_back: arm.rolled_back(),
-            window: arm.window(),
+        let one = |(place, arm): (usize, &Arm)| {
+            let named = arm.target().filter(|_| place > 0);
+            let version = if place == 0 { default } else { named.and_then(|to| arm::version(to, versions)) };
+            ArmTold {
+                to: arm.name().to_owned(),
+                version,
+                available: if place == 0 {
+                    default.is_some()
+                } else {
+                    named.is_some_and(|to| arm::available(to, versions).is_some())
+                },
+                counts: arm.counts().counts().collect(),
+                rolled_back: version.and_then(|version| arm.rolled_back(version)),
+                window: arm.window(),
+            }
         };
         self.arms.iter().enumerate().map(one).collect()
     }

@@ -187,13 +187,58 @@ fn a_version_that_is_rolled_back_gets_nothing_and_another_behind_its_label_does(
         (2, "100 % of its requests failed, more than 10 %, of 14 requests in 60 s")
     );
     assert_eq!(counts(&split, &versions, "canary"), [("weight", 15), ("rolled_back", 1)]);
-    // Another version, of which nothing is known.
+    // Another version, of which nothing is known: so before a request comes.
     let moved = Numbers::of(&[1, 2, 3], &[("canary", 3)]);
+    assert!(split.told(&moved)[1].rolled_back.is_none());
     assert_eq!(version(&split, &moved, None, 1), Some(3));
     now += Duration::from_secs(2);
     split.look(now);
     assert_eq!(version(&split, &moved, None, 1), Some(3));
     assert!(split.told(&moved)[1].rolled_back.is_none());
+    assert!(split.told(&versions)[1].rolled_back.is_some(), "the label is back");
+}
+
+/// Returns whether the gauge of target `to` says that it is rolled back.
+fn gauge(counts: &SplitCounts, to: &str) -> bool {
+    let mut found = None;
+    counts.each_target(|[_, name], counts| found = found.or((name == to).then(|| counts.rolled_back())));
+    found == Some(1)
+}
+
+#[test]
+fn the_gauge_follows_the_label_before_a_request_comes() {
+    let (split, counts) = split(watched());
+    let versions = Numbers::of(&[1, 2], &[("canary", 2)]);
+    let now = Instant::now() + Duration::from_secs(2);
+    fail(&split, &versions, 20);
+    split.look(now);
+    assert!(gauge(&counts, "canary"));
+    split.follow(&Numbers::of(&[1, 2, 3], &[("canary", 3)]));
+    assert!(!gauge(&counts, "canary"));
+    split.look(now + Duration::from_secs(2));
+    assert!(!gauge(&counts, "canary"));
+    split.follow(&versions);
+    assert!(gauge(&counts, "canary"));
+}
+
+#[test]
+fn what_is_resumed_begins_anew_and_the_others_windows_go_on() {
+    let (split, counts) = split(watched());
+    let versions = Numbers::of(&[1, 2], &[("canary", 2)]);
+    let mut now = Instant::now() + Duration::from_secs(2);
+    fail(&split, &versions, 20);
+    split.look(now);
+    // The default has 5 requests since.
+    fail(&split, &versions, 5);
+    split.resume(now);
+    assert_eq!(version(&split, &versions, None, 1), Some(2));
+    let told = split.told(&versions).swap_remove(1);
+    assert!(told.rolled_back.is_none() && told.window.is_none() && !gauge(&counts, "canary"));
+    now += Duration::from_secs(2);
+    split.look(now);
+    assert_eq!(version(&split, &versions, None, 1), Some(2), "what had come before says nothing");
+    let requests = |place: usize| split.told(&versions)[place].window.map(|window| window.requests);
+    assert_eq!((requests(0), requests(1)), (Some(5), Some(0)));
 }
 
 #[test]
