@@ -322,6 +322,7 @@ impl Server {
     pub fn stop(&self, grace: Duration) -> bool {
         self.ready.store(false, Relaxed);
         self.history.iter().for_each(|history| history.end());
+        self.state.shadows.end();
         let Some(running) = self.running.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return true;
         };

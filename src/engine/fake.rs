@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 use crate::tensor::{Aligned, DType, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 /// Loads any existing folder: inputs `a` and `b`, outputs `difference` and `sum`, all vectors of floats.
 pub(crate) struct Fake;
@@ -19,6 +22,7 @@ struct Adder {
     is_busy: bool,
     /// What is added to each output.
     more: f32,
+    on_interrupt: Box<dyn Fn() + Send + Sync>,
 }
 
 /// Returns the model of which no run begins at once.
@@ -29,6 +33,20 @@ pub(crate) fn busy() -> Box<dyn Model> {
 /// Returns the model, which calls `before` at the beginning of each run.
 pub(crate) fn model(before: impl Fn() + Send + Sync + 'static) -> Box<dyn Model> {
     Box::new(adder(before))
+}
+
+/// Returns the model, whose runs hang until it is interrupted, and what they tell: "begun", and "interrupted" or, after a minute,
+/// "late".
+pub(crate) fn hanging() -> (Box<dyn Model>, Receiver<&'static str>) {
+    let ((tells, told), (interrupt, interrupted)) = (channel(), channel::<()>());
+    let (interrupt, interrupted) = (Mutex::new(Some(interrupt)), Mutex::new(interrupted));
+    let before = move || {
+        tells.send("begun").unwrap();
+        let ended = interrupted.lock().unwrap().recv_timeout(Duration::from_secs(60));
+        tells.send(if ended == Err(RecvTimeoutError::Timeout) { "late" } else { "interrupted" }).unwrap();
+    };
+    let on_interrupt = Box::new(move || drop(interrupt.lock().unwrap().take()));
+    (Box::new(Adder { on_interrupt, ..adder(before) }), told)
 }
 
 /// Returns the model, whose outputs are all `more` than they should be.
@@ -51,7 +69,7 @@ fn adder(before: impl Fn() + Send + Sync + 'static) -> Adder {
         defaults: BTreeMap::new(),
     };
     let signatures = [(DEFAULT_SIGNATURE.to_owned(), signature)].into();
-    Adder { signatures, before: Box::new(before), is_busy: false, more: 0.0 }
+    Adder { signatures, before: Box::new(before), is_busy: false, more: 0.0, on_interrupt: Box::new(|| {}) }
 }
 
 impl Engine for Fake {
@@ -104,6 +122,10 @@ impl Model for Adder {
         }
         let sign = |fetch: &Endpoint| if fetch.0 == 2 { -1.0 } else { 1.0 };
         Ok(fetches.iter().map(|fetch| combined(&a, &b, sign(fetch), self.more)).collect())
+    }
+
+    fn interrupt(&self) {
+        (self.on_interrupt)();
     }
 
     fn run_at_once(

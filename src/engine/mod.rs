@@ -155,6 +155,10 @@ pub trait Model: Send + Sync {
         options: RunOptions,
     ) -> Result<Vec<Tensor>>;
 
+    /// Ends the runs that are under way, where the engine can do that before their timeouts; later ones may fail. For a model that
+    /// is to be dropped once the last run has ended, for which nobody waits.
+    fn interrupt(&self) {}
+
     /// Does [`Self::run`] if it begins at once; `None` if it would have to wait for another run, or to make first what
     /// runs need. For threads that serve others meanwhile.
     fn run_at_once(

@@ -2,14 +2,15 @@
 //!
 //! They must not be felt: a copy is offered once its request is answered, and threads of low priority ask the other version.
 //! Little may wait; what is beyond that is dropped and counted. A copy has memory of its own: tensors may be small parts of a
-//! large body or batch, or be their caller's.
+//! large body or batch, or be their caller's. It goes with the rules that asked for it, and keeps no version in use; one that
+//! hangs does not block those for other rules.
 
 use super::bind;
 use super::examples::TaskAnswer;
 use super::{Answer, Context, Request, ServerState};
 use crate::chance::chosen;
 use crate::engine::acceleration::compare;
-use crate::error::{Error, Result, guarded};
+use crate::error::{Error, Kind, Result, guarded};
 use crate::host::priority;
 use crate::metrics::ShadowFate;
 use crate::servable::Servable;
@@ -27,6 +28,8 @@ const MOST_WAITING: usize = 64;
 const MOST_BYTES: usize = 64 << 20;
 /// Most threads. A second one, so that one version that hangs does not end all comparisons.
 const MOST_THREADS: usize = 2;
+/// Most threads with those that are left with a copy for former rules.
+const MOST_THREADS_AT_ALL: usize = 8;
 /// Longest time that a thread waits for more.
 const KEPT_IDLE: Duration = Duration::from_secs(5);
 
@@ -47,7 +50,35 @@ struct State {
     waiting: VecDeque<Shadowed>,
     threads: usize,
     idle: usize,
+    /// The rules of those that are compared.
+    compared: Vec<Arc<Split>>,
     ended: bool,
+}
+
+impl State {
+    /// Returns the number of threads without those that are left with a copy for former rules.
+    fn threads_of_now(&self) -> usize {
+        self.threads - self.compared.iter().filter(|split| split.has_ended()).count()
+    }
+
+    /// Returns whether another thread is needed.
+    fn wants_thread(&self) -> bool {
+        self.idle == 0 && self.threads_of_now() < MOST_THREADS && self.threads < MOST_THREADS_AT_ALL
+    }
+
+    /// Returns whether one that was left with a copy for former rules has come back, and others have taken its place.
+    fn has_too_many_threads(&self) -> bool {
+        self.threads_of_now() > MOST_THREADS
+    }
+
+    /// Takes those that wait for former rules, which are to be dropped without the lock.
+    #[must_use]
+    fn take_ended(&mut self) -> VecDeque<Shadowed> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (ended, waiting) = waiting.into_iter().partition(|copy| copy.split.has_ended());
+        self.waiting = waiting;
+        ended
+    }
 }
 
 /// A copy of a request, until its shadow has been compared.
@@ -79,12 +110,13 @@ impl Shadows {
     /// Has the shadow asked, if there is room; does not wait.
     pub(super) fn ask(&self, copy: Shadowed) {
         let Shadows(shared) = self;
-        if copy.returned.is_empty() {
+        if copy.returned.is_empty() || copy.split.has_ended() {
             return;
         }
         let mut state = shared.state();
-        let starts = state.idle == 0 && state.threads < MOST_THREADS;
-        if state.ended || state.waiting.len() >= MOST_WAITING || (starts && !shared.start(&mut state)) {
+        let is_full = |state: &State| state.waiting.len() >= MOST_WAITING;
+        let _dropped = is_full(&state).then(|| state.take_ended());
+        if state.ended || is_full(&state) || (state.wants_thread() && !shared.start(&mut state)) {
             drop(state);
             copy.count(ShadowFate::Busy);
             return;
@@ -92,6 +124,26 @@ impl Shadows {
         state.waiting.push_back(copy);
         drop(state);
         shared.changed.notify_one();
+    }
+
+    /// Counts the memory of a copy; `None` if it would be too much.
+    fn hold(&self, bytes: usize) -> Option<Held> {
+        let Shadows(shared) = self;
+        Held::take(&shared.bytes, bytes).or_else(|| {
+            let ended = shared.state().take_ended();
+            drop(ended);
+            Held::take(&shared.bytes, bytes)
+        })
+    }
+
+    /// Asks for no copy from now on. Those under way end with their versions, or by their timeouts.
+    pub fn end(&self) {
+        let mut state = self.0.state();
+        state.ended = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        drop(waiting);
+        self.0.changed.notify_all();
     }
 
     /// Waits until nothing waits or is compared.
@@ -110,12 +162,7 @@ impl Shadows {
 
 impl Drop for Shadows {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.ended = true;
-        let waiting = std::mem::take(&mut state.waiting);
-        drop(state);
-        drop(waiting);
-        self.0.changed.notify_all();
+        self.end();
     }
 }
 
@@ -135,7 +182,11 @@ impl Shared {
     fn work(&self) {
         let mut state = self.state();
         loop {
-            while let Some(copy) = state.waiting.pop_front() {
+            while !state.has_too_many_threads()
+                && let Some(copy) = state.waiting.pop_front()
+            {
+                let split = copy.split.clone();
+                state.compared.push(split.clone());
                 drop(state);
                 if let Some(server) = self.server.get().and_then(Weak::upgrade) {
                     // Whatever happens, the thread goes on.
@@ -145,8 +196,12 @@ impl Shared {
                     });
                 }
                 state = self.state();
+                let place = state.compared.iter().position(|compared| Arc::ptr_eq(compared, &split));
+                if let Some(place) = place {
+                    state.compared.swap_remove(place);
+                }
             }
-            if state.ended {
+            if state.ended || state.has_too_many_threads() {
                 break;
             }
             state.idle += 1;
@@ -178,7 +233,7 @@ impl Shadowed {
         if !chosen(rule.share) {
             return None;
         }
-        let Some(held) = Held::take(&shadows.0.bytes, request.memory()) else {
+        let Some(held) = shadows.hold(request.memory()) else {
             counts.count(ShadowFate::Memory);
             return None;
         };
@@ -206,8 +261,11 @@ impl Shadowed {
         }
     }
 
-    /// Asks the shadow, and compares its answer with the one that was returned.
+    /// Asks the shadow, and compares its answer with the one that was returned, unless there are other rules by now.
     fn compare(self, server: &ServerState) {
+        if self.split.has_ended() {
+            return;
+        }
         let Some((rule, counts)) = self.split.shadow() else { return };
         let Some(shadow) = server.registry.target(self.split.model(), &rule.to) else {
             return counts.count(ShadowFate::Unavailable);
@@ -216,11 +274,15 @@ impl Shadowed {
             // It has answered the request itself.
             return;
         }
-        let begun = Instant::now();
-        let answered = guarded(|| answer(server, &shadow, self.question, rule.timeout));
+        let (begun, asked) = (Instant::now(), Arc::downgrade(&shadow));
+        let answered = guarded(|| answer(server, shadow, self.question, rule.timeout));
         let took = begun.elapsed();
-        drop(shadow);
+        if self.split.has_ended() {
+            return;
+        }
         match answered {
+            // Its version was withdrawn meanwhile, which ends runs.
+            _ if asked.strong_count() == 0 => counts.count(ShadowFate::Unavailable),
             Err(why) => {
                 counts.tells(true, &why.to_string());
                 counts.count(ShadowFate::Failed);
@@ -278,25 +340,29 @@ fn question(servable: &Servable, request: &Request) -> Option<Question> {
     Some(Question::Predict { signature: signature.clone(), inputs, outputs })
 }
 
-/// Returns the answer of `servable` as tensors by name.
+/// Returns the answer of `servable` as tensors by name. It is not kept in use by the run.
 fn answer(
     server: &ServerState,
-    servable: &Servable,
+    servable: Arc<Servable>,
     question: Question,
     timeout: Duration,
 ) -> Result<Vec<(String, Tensor)>> {
     let request = match question {
         Question::Examples(request) => request,
         Question::Predict { signature, inputs, outputs } => {
-            let found = bind::signature(server, servable, &signature)?;
+            let found = bind::signature(server, &servable, &signature)?;
             let inputs = bind::inputs(found, inputs, |_, tensor: &Tensor| Ok::<_, Error>(tensor.clone()))?;
             let outputs = bind::outputs(found, outputs.iter().map(Ok::<_, Error>))?;
             Request::Predict { signature, inputs, outputs }
         }
     };
-    let plan = request.plan(server, servable)?;
-    let outputs = servable.run_aside(&plan.run, timeout)?;
-    plan.reading.finish(servable, outputs, &Context::default()).map(|answer| tensors(&answer))
+    let plan = request.plan(server, &servable)?;
+    let (run, again) = (servable.aside(plan.run), Arc::downgrade(&servable));
+    drop(servable);
+    let outputs = run.run(timeout)?;
+    let withdrawn = || Error::new(Kind::Unavailable, "The version was withdrawn");
+    let servable = again.upgrade().ok_or_else(withdrawn)?;
+    plan.reading.finish(&servable, outputs, &Context::default()).map(|answer| tensors(&answer))
 }
 
 /// Returns an answer as tensors by name.

@@ -1,5 +1,6 @@
 //! One loaded version: its signatures, its model, and the placement of its runs.
 
+mod aside;
 pub mod placement;
 mod used;
 mod ways;
@@ -17,6 +18,7 @@ use crate::profile::{self, Phase};
 use crate::scheduler::Work;
 use crate::tensor::Tensor;
 use crate::timeline::Timeline;
+pub use aside::Aside;
 use bytes::Bytes;
 use placement::{Placement, Plan, Policy};
 use std::collections::BTreeMap;
@@ -48,6 +50,8 @@ pub struct Servable {
     taken: OnceLock<u64>,
     // What it has taken since then, or given back.
     grown: AtomicI64,
+    // Runs that nobody waits for have one, too.
+    aside: mpsc::Sender<Infallible>,
     // Dropped last, when nothing of this servable is in use; see `new`. The batcher has one too.
     _in_use: mpsc::Sender<Infallible>,
 }
@@ -108,6 +112,8 @@ impl Run {
 pub struct Drain {
     model: Arc<dyn Model>,
     in_use: InUse,
+    /// Closes with the last run that nobody waits for, once the servable is not in use.
+    aside: Mutex<mpsc::Receiver<Infallible>>,
 }
 
 /// Tells whether requests hold a servable.
@@ -123,9 +129,15 @@ impl InUse {
 }
 
 impl Drain {
-    /// Blocks until no request holds the servable.
+    /// Blocks until no request holds the servable, and runs that nobody waits for have been interrupted and have ended.
     pub fn wait(&self) {
         self.in_use.wait();
+        let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(mpsc::TryRecvError::Empty) = aside.try_recv() {
+            self.model.interrupt();
+            // Nothing is ever sent.
+            let _closed = aside.recv();
+        }
     }
 
     /// Returns a handle for waiting until no request holds the servable.
@@ -133,9 +145,9 @@ impl Drain {
         self.in_use.clone()
     }
 
-    /// Blocks until no request holds the servable, then frees the model in this thread.
+    /// Waits as [`Self::wait`] does, then frees the model in this thread.
     pub fn wait_and_free(self) {
-        self.in_use.wait();
+        self.wait();
         drop(self.model);
     }
 }
@@ -151,7 +163,9 @@ impl Servable {
         let Resources { engine, policy, scheduler, batching, counts, tells_use } = resources;
         let model: Arc<dyn Model> = model.into();
         let (sender, receiver) = mpsc::channel();
-        let drain = Drain { model: model.clone(), in_use: InUse(Arc::new(Mutex::new(receiver))) };
+        let in_use = InUse(Arc::new(Mutex::new(receiver)));
+        let (aside, receiver) = mpsc::channel();
+        let drain = Drain { model: model.clone(), in_use, aside: Mutex::new(receiver) };
         let work = match batching {
             None => Work::Runs,
             Some(Batching::Automatic(_)) => Work::Gathered,
@@ -180,6 +194,7 @@ impl Servable {
             used: tells_use.then(Used::new),
             taken: OnceLock::new(),
             grown: AtomicI64::new(0),
+            aside,
             _in_use: sender,
         };
         (Arc::new(servable), drain)
@@ -365,11 +380,10 @@ impl Servable {
         }
     }
 
-    /// Does `run` in this thread, for nobody who waits for it: it is neither counted nor measured, for this thread may be slow.
-    /// It takes `timeout` at most, if the engine can be interrupted.
-    pub fn run_aside(&self, run: &Run, timeout: Duration) -> Result<Vec<Tensor>> {
+    /// Returns `run` as one that nobody waits for: it is neither counted nor measured, and does not keep the version in use.
+    pub fn aside(&self, run: Run) -> Aside {
         let threads = self.placement(named(&run.signature)).threads_aside();
-        self.model.run(&run.feeds, &run.fetches, RunOptions { threads, timeout: Some(timeout) })
+        Aside::new(self.model.clone(), run, threads, self.aside.clone())
     }
 
     /// Begins a run for the request with `context`.

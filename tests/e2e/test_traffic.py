@@ -248,6 +248,8 @@ def test_a_key_keeps_its_version_while_the_share_grows_and_over_both_protocols(s
         ({"shares": []}, "Not a TrafficSplit"),
         ({}, "neither a share, a header nor a shadow"),
         ({"share": share("canary", 5), "key_header": "a:b"}, "cannot be the name of a header"),
+        ({"default_to": "stable", "shadow": {"to": "1", "percent": 100}}, "there is nothing to compare"),
+        ({"default_to": "2", "share": share("canary", 5)}, "2 and canary are both version 2"),
     ],
 )
 def test_rules_that_cannot_be_are_refused_and_the_former_stay(
@@ -388,6 +390,30 @@ def test_a_shadow_that_is_unloaded_meanwhile_is_counted_and_its_unload_not_held_
         assert load.failures == []
 
 
+def test_a_shadow_that_never_ends_holds_up_no_other_and_neither_its_unload_nor_the_servers_end(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "m"
+    for number, name in ((1, OLD), (2, NEW), (3, OLD), (4, NEW)):
+        put_version(name, folder, number)
+
+    def ask(wire: Wire, times: int) -> None:
+        for _ in range(times):
+            assert json.loads(predict(wire, 0.0).body) == {"predictions": [2.0]}
+
+    with spreading(folder, tmp_path, versionLabels={}) as spread, Wire(spread.served) as wire:
+        spread.put(default_to="1", shadow=shadowed("2", timeout_seconds=3600))
+        ask(wire, 80)
+        spread.put(default_to="1", shadow=shadowed("3"))
+        ask(wire, 5)
+        assert until(lambda: spread.shadow() == {"equal": 5}), spread.shadow()
+        shutil.rmtree(folder / "2")
+        spread.served.wait_for_line(r"unloaded m version 2")
+        spread.put(default_to="1", shadow=shadowed("4", timeout_seconds=3600))
+        ask(wire, 5)
+    assert "not everything ended" not in spread.served.log
+
+
 def test_a_shadow_with_another_signature_fails_alone(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     put_version(OLD, folder, 1)
@@ -428,6 +454,8 @@ def test_a_version_that_fails_is_rolled_back_until_it_is_resumed(base: Path, tmp
         assert spread.admin("POST", "/resume").status_code == 200
         assert by_rest(spread.served, 3) == {2: 3}
         assert "rolled_back" not in spread.told("canary")
+        assert spread.admin("DELETE").status_code == 200
+        assert spread.metric("servable_split_") == {}
 
 
 @pytest.mark.parametrize(

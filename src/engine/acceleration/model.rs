@@ -347,6 +347,11 @@ impl Model for Accelerated {
         reference.run(feeds, fetches, options).inspect(|_| self.shared.offer(feeds, fetches))
     }
 
+    /// What has moved ends by its timeout.
+    fn interrupt(&self) {
+        self.shared.reference.interrupt();
+    }
+
     /// A signature that has moved might wait for another run of its engine, and any other run for TensorFlow's session.
     fn run_at_once(
         &self,

@@ -74,6 +74,13 @@ impl ByName {
         self.call((&names, &values), &fetches, &targets, (options.1, metadata)).map(drop)
     }
 
+    /// Cancels the runs that are under way; all later ones fail.
+    pub(super) fn close(&self) {
+        let status = Status::new(self.api);
+        // SAFETY: the session is live: `drop` alone frees it. It may be closed while it runs, and again.
+        unsafe { (self.functions.close_session)(self.session, status.raw) };
+    }
+
     /// Lets TensorFlow drop its copy of the graph, where that is possible: from then on it runs only with the sets of
     /// feeds and fetches that it has run with. No other call may go on meanwhile.
     pub(super) fn drop_graph(&self) {

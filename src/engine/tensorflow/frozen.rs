@@ -98,6 +98,11 @@ impl FrozenSession {
         })
     }
 
+    /// Cancels its runs.
+    pub(super) fn interrupt(&self) {
+        self.session.close();
+    }
+
     /// Returns whether the first run is over.
     pub(super) fn has_run(&self) -> bool {
         self.has_run.load(Ordering::Acquire)

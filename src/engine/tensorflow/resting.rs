@@ -277,6 +277,12 @@ impl<M: Model + 'static> Model for Resting<M> {
         session.run(feeds, fetches, RunOptions { timeout, ..options })
     }
 
+    fn interrupt(&self) {
+        if let Some(session) = self.0.session.load_full() {
+            session.interrupt();
+        }
+    }
+
     fn run_at_once(
         &self,
         feeds: &[(Endpoint, Tensor)],

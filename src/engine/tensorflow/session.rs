@@ -300,6 +300,18 @@ impl Model for Session {
         }
         in_order_of(fetches, &sorted_fetches, tensors)
     }
+
+    /// TensorFlow cancels all runs of a session that is closed.
+    fn interrupt(&self) {
+        match &self.opened {
+            Opened::OnGraph { session, .. } => {
+                let status = Status::new(self.api);
+                // SAFETY: the session is live: `drop` alone frees it. It may be closed while it runs, and again.
+                unsafe { (self.api.close_session)(*session, status.raw) };
+            }
+            Opened::OnFrozen(session) => session.interrupt(),
+        }
+    }
 }
 
 impl Drop for Session {

@@ -109,6 +109,27 @@ fn a_loop_without_end_ends_with_its_timeout_in_one_thread_and_on_the_pool() {
 }
 
 #[test]
+fn a_loop_without_end_is_interrupted() {
+    let Some(tensorflow) = tensorflow() else { return };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/loop/1");
+    for threads in [Threads::One, Threads::Pool] {
+        let model = tensorflow.load(&folder, &serve()).unwrap();
+        let signature = &model.signatures()["serving_default"];
+        let feed = model.endpoint(&signature.inputs[0].tensor).unwrap();
+        let fetch = model.endpoint(&signature.outputs[0].tensor).unwrap();
+        let steps = Tensor::numbers(DType::Int64, vec![], i64::MAX.to_ne_bytes().to_vec().into());
+        let options = RunOptions { threads, timeout: Some(Duration::from_secs(600)) };
+        let model = &*model;
+        std::thread::scope(|scope| {
+            let runs = scope.spawn(move || model.run(&[(feed, steps)], &[fetch], options));
+            model.interrupt();
+            let why = runs.join().unwrap().unwrap_err();
+            assert_ne!(why.kind, Kind::DeadlineExceeded, "{threads:?}: {why}");
+        });
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn one_thread_is_none_of_the_shared_pool() {
     /// Returns the CPU time of the threads of pools that are not shared.

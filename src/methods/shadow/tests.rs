@@ -7,28 +7,59 @@ use crate::engine::{Model, fake};
 use crate::methods::ModelSpec;
 use crate::metrics::ShadowCounts;
 use crate::registry::VersionChoice;
-use crate::servable::Resources;
 use crate::servable::placement::Policy;
+use crate::servable::{Drain, Resources};
 use crate::traffic_split::rules::{Rules, ShadowRule, Share, Target, WHOLE};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// Starts a server with `models` as versions 1, 2 and so on of `m`, whose requests go to version 1, and to `shadow`, too.
 fn server(models: Vec<Box<dyn Model>>, shadow: &str) -> Arc<ServerState> {
+    drained(models, shadow).0
+}
+
+/// Does the same, and returns what frees each version.
+fn drained(models: Vec<Box<dyn Model>>, shadow: &str) -> (Arc<ServerState>, Vec<Drain>) {
     let server = Arc::new(ServerState::for_tests(Options::closed()));
     server.shadows.serve(&server);
+    let mut drains = Vec::new();
     for (version, model) in (1..).zip(models) {
         let resources = Resources::plain(Policy::Caller, &server.scheduler);
-        server.registry.publish(Servable::new("m".to_owned(), version, model, resources).0);
+        let (servable, drain) = Servable::new("m".to_owned(), version, model, resources);
+        server.registry.publish(servable);
+        drains.push(drain);
     }
+    server.registry.set_split("m", Some(rules(shadow)), false);
+    (server, drains)
+}
+
+fn rules(shadow: &str) -> Rules {
     let rule = ShadowRule {
         to: Target::named(shadow),
         share: 1.0,
         tolerance: 1e-5,
         timeout: Duration::from_secs(10),
     };
-    let rules = Rules { default_to: Some(Target::Version(1)), shadow: Some(rule), ..Rules::default() };
-    server.registry.set_split("m", Some(rules), false);
-    server
+    Rules { default_to: Some(Target::Version(1)), shadow: Some(rule), ..Rules::default() }
+}
+
+/// Returns a model whose runs hang until the sender is dropped, and what tells that one has begun.
+fn hanging() -> (Box<dyn Model>, Sender<()>, Receiver<()>) {
+    let ((began, begins), (go, goes)) = (channel(), channel::<()>());
+    let goes = Mutex::new(goes);
+    let model = fake::model(move || {
+        began.send(()).unwrap();
+        let _ended = goes.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    });
+    (model, go, begins)
+}
+
+/// Waits until copies have been compared.
+fn until_equal(counts: &ShadowCounts, times: u64) {
+    let begun = Instant::now();
+    while counts.counts().next() != Some(("equal", times)) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing is compared");
+        std::thread::yield_now();
+    }
 }
 
 fn plain() -> Box<dyn Model> {
@@ -91,13 +122,7 @@ async fn a_shadow_that_fails_is_counted_and_the_next_one_is_asked() {
 
 #[tokio::test]
 async fn a_shadow_that_hangs_has_copies_dropped_and_requests_answered() {
-    let (began, begins) = channel();
-    let (go, goes) = channel::<()>();
-    let goes = Mutex::new(goes);
-    let hanging = fake::model(move || {
-        began.send(()).unwrap();
-        let _ended = goes.lock().unwrap_or_else(PoisonError::into_inner).recv();
-    });
+    let (hanging, go, begins) = hanging();
     let server = server(vec![plain(), hanging], "2");
     for _ in 0..MOST_THREADS {
         ask(&server).await;
@@ -110,6 +135,70 @@ async fn a_shadow_that_hangs_has_copies_dropped_and_requests_answered() {
     drop(go);
     let compared = (MOST_THREADS + MOST_WAITING) as u64;
     assert_eq!(fates(&server), [("equal", compared), ("dropped_busy", 5)]);
+}
+
+#[tokio::test]
+async fn copies_for_former_rules_are_not_asked_and_block_none_for_others() {
+    let (hanging, go, begins) = hanging();
+    let server = server(vec![plain(), hanging, plain()], "2");
+    for _ in 0..MOST_THREADS {
+        ask(&server).await;
+        begins.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
+    for _ in 0..MOST_WAITING {
+        ask(&server).await;
+    }
+    let former = counts(&server);
+    server.registry.set_split("m", Some(rules("3")), false);
+    for times in 1..=5 {
+        ask(&server).await;
+        until_equal(&counts(&server), times);
+    }
+    drop(go);
+    server.shadows.settle();
+    assert!(begins.try_recv().is_err(), "another copy for the former shadow has been asked");
+    assert!(former.counts().all(|(_, count)| count == 0));
+    assert!(server.shadows.0.state().threads <= MOST_THREADS);
+    assert_eq!(server.shadows.0.bytes.load(Relaxed), 0);
+}
+
+#[tokio::test]
+async fn memory_of_copies_for_former_rules_is_given_back_when_others_need_it() {
+    let (hanging, go, begins) = hanging();
+    let server = server(vec![plain(), hanging, plain()], "2");
+    for _ in 0..MOST_THREADS {
+        ask(&server).await;
+        begins.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
+    ask(&server).await;
+    let all = &server.shadows.0.bytes;
+    let rest = Held::take(all, MOST_BYTES - all.load(Relaxed)).unwrap();
+    server.registry.set_split("m", Some(rules("3")), false);
+    ask(&server).await;
+    until_equal(&counts(&server), 1);
+    drop((rest, go));
+}
+
+#[tokio::test]
+async fn a_version_that_is_withdrawn_interrupts_its_copies() {
+    let (hanging, told) = fake::hanging();
+    let (server, mut drains) = drained(vec![plain(), hanging], "2");
+    ask(&server).await;
+    assert_eq!(told.recv().unwrap(), "begun");
+    drop(server.registry.retire("m", 2).unwrap());
+    drains.remove(1).wait_and_free();
+    assert_eq!(told.recv().unwrap(), "interrupted");
+    assert_eq!(fates(&server), [("dropped_unavailable", 1)]);
+}
+
+#[tokio::test]
+async fn a_server_that_ends_asks_no_more() {
+    let server = server(vec![plain(), plain()], "2");
+    ask(&server).await;
+    assert_eq!(fates(&server), [("equal", 1)]);
+    server.shadows.end();
+    ask(&server).await;
+    assert_eq!(fates(&server), [("equal", 1), ("dropped_busy", 1)]);
 }
 
 #[tokio::test]
