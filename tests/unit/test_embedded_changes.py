@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,26 +15,31 @@ import pytest
 from fake_core import FakeCore, FakeError
 from test_server import config, model
 
-from servable.config.values import Folder, LifecycleOptions, ModelConfig, Specific
-from servable.embedded import changing, running
+from servable.config.values import All, Folder, Latest, LifecycleOptions, ModelConfig, Specific
+from servable.embedded import changing, running, versions
 from servable.embedded.server import _only
-from servable.errors import DataLossError, InvalidArgumentError, NotFoundError, StatusError
+from servable.errors import DataLossError, InvalidArgumentError, NotFoundError, StatusError, UnavailableError
 from servable.lifecycle.state import State
 from servable.serving.server import Server
 
 EAGER = LifecycleOptions(retries=0)
 LAZY = LifecycleOptions(retries=0, lazy_load=True)
 SECONDS = 10.0
+LONG = 600.0
+"""More than a test may take: whoever waits for its end fails."""
 
 
 class Embedded:
     """A server that has started. Loads from paths with ``broken`` in them fail."""
 
-    def __init__(self, models: tuple[ModelConfig, ...], lifecycle: LifecycleOptions) -> None:
+    def __init__(
+        self, models: tuple[ModelConfig, ...], lifecycle: LifecycleOptions, cache_dir: str = ""
+    ) -> None:
         self.core = FakeCore()
         self.paths: list[str] = []
         self.core.on_load = self._on_load
-        self.server = Server(config(*models, lifecycle=lifecycle), lambda _: self.core)
+        given = replace(config(*models, lifecycle=lifecycle), cache_dir=cache_dir)
+        self.server = Server(given, lambda _: self.core)
         running._start(self.server)
 
     def _on_load(self, name: str, version: int, path: str, options: object) -> None:
@@ -51,8 +58,8 @@ Make = Callable[..., Embedded]
 def make() -> Iterator[Make]:
     made: list[Embedded] = []
 
-    def build(*models: ModelConfig, lifecycle: LifecycleOptions = EAGER) -> Embedded:
-        made.append(Embedded(models, lifecycle))
+    def build(*models: ModelConfig, lifecycle: LifecycleOptions = EAGER, cache_dir: str = "") -> Embedded:
+        made.append(Embedded(models, lifecycle, cache_dir))
         return made[-1]
 
     yield build
@@ -138,3 +145,61 @@ def test_a_version_that_is_not_loaded_is_loaded_from_where_it_is_then(make: Make
     assert embedded.paths == [f"{tmp_path}/other/1"]
     embedded.apply(ModelConfig("m", str(tmp_path / "one")))
     assert embedded.paths == [f"{tmp_path}/other/1", f"{tmp_path}/one/1"]
+
+
+def test_a_version_that_is_listed_and_not_there_is_told_at_once(make: Make, tmp_path: Path) -> None:
+    two = model(tmp_path, "two", 1, 2)
+    embedded = make(model(tmp_path, "m", 1))
+    absent = "Version 99 of servable two is not among those found: 1, 2"
+    listed = replace(two, policy=Specific((1, 99)))
+    with pytest.raises(NotFoundError, match=absent):
+        changing.load(embedded.server, listed, LONG)
+    # It is served no longer, and the next one can be loaded.
+    changing.load(embedded.server, replace(two, policy=Specific((2, 1))), LONG)
+    for policy in (Specific((2, 99)), Specific((1, 99, 2))):
+        with pytest.raises(NotFoundError, match=absent):
+            changing.apply(embedded.server, [replace(two, policy=policy)], LONG)
+    # Once it is there, it is waited for.
+    (tmp_path / "two" / "99").mkdir()
+    changing.apply(embedded.server, [listed], LONG)
+    assert embedded.core.state["two", 99] == "AVAILABLE"
+
+
+def test_a_version_that_is_not_in_the_store_is_told_at_once(make: Make, tmp_path: Path) -> None:
+    bucket = f"memory://bucket-{uuid.uuid4().hex}"
+    pytest.importorskip("fsspec").filesystem("memory").pipe(f"{bucket}/m/1/saved_model.pb", b"x")
+    embedded = make(cache_dir=str(tmp_path))
+    with pytest.raises(NotFoundError, match="Version 99 of servable m is not among those found: 1"):
+        changing.load(embedded.server, ModelConfig("m", f"{bucket}/m", policy=Specific((1, 99))), LONG)
+
+
+def test_nobody_waits_for_a_version_of_a_server_that_stops(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = make(model(tmp_path, "m", 1))
+    two = replace(model(tmp_path, "two", 1), policy=Specific((1, 99)))
+    monkeypatch.setattr(versions, "absent", lambda _: embedded.server.manager.cancel_wait() or "")
+    with pytest.raises(UnavailableError, match="stopping"):
+        changing.load(embedded.server, two, LONG)
+
+
+@pytest.mark.parametrize("policy", [All(), Latest(2)])
+def test_a_model_is_loaded_once_all_its_versions_are(
+    policy: All | Latest, make: Make, tmp_path: Path
+) -> None:
+    embedded = make(model(tmp_path, "m", 1))
+    returned = threading.Event()
+
+    def on_load(name: str, version: int, path: str, options: object) -> None:
+        if version == 2:
+            raise FakeError("DATA_LOSS", "it is broken")
+        if version == 1:
+            # Whoever has returned before asks for it too early.
+            returned.wait(0.3)
+
+    embedded.core.on_load = on_load
+    for name, numbers in (("two", (1, 3)), ("broken", (1, 2))):
+        returned.clear()
+        changing.load(embedded.server, replace(model(tmp_path, name, *numbers), policy=policy), LONG)
+        assert embedded.core.state[name, 1] == "AVAILABLE"
+        returned.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,21 @@ fsspec = pytest.importorskip("fsspec")
 def test_a_folder_has_what_is_wanted(tmp_path: Path) -> None:
     (tmp_path / "m" / "2").mkdir(parents=True)
     find(ModelConfig("m", str(tmp_path / "m")), "")
+    find(ModelConfig("m", (tmp_path / "m").as_uri()), "")
     for path, policy in (("m", Specific((3,))), ("none", Specific((2,)))):
         with pytest.raises(NotFoundError):
             find(ModelConfig("m", str(tmp_path / path), policy=policy), "")
+
+
+def test_each_version_that_is_listed_has_to_be_there(tmp_path: Path) -> None:
+    bucket = f"memory://bucket-{uuid.uuid4().hex}"
+    for number in (1, 2):
+        (tmp_path / "m" / str(number)).mkdir(parents=True)
+        fsspec.filesystem("memory").pipe(f"{bucket}/m/{number}/saved_model.pb", b"x")
+    for place in (str(tmp_path / "m"), f"{bucket}/m"):
+        find(ModelConfig("m", place, policy=Specific((1, 2))), "")
+        with pytest.raises(NotFoundError, match="Version 99 of servable m is not among those found: 1, 2"):
+            find(ModelConfig("m", place, policy=Specific((1, 99))), "")
 
 
 def test_a_store_has_what_is_wanted(tmp_path: Path) -> None:
@@ -48,6 +61,9 @@ def test_of_a_store_that_is_away_the_cache_is_asked(tmp_path: Path, monkeypatch:
     cache.fetch(1, (RemoteFile("saved_model.pb", 1),), lambda _: iter([b"x"]), threading.Event())
     cache.close(clear=False)
     find(model, str(tmp_path))
+    find(replace(model, policy=Specific((1,))), str(tmp_path))
+    with pytest.raises(UnavailableError):
+        find(replace(model, policy=Specific((1, 2))), str(tmp_path))
 
 
 @pytest.mark.parametrize(("status", "expected"), [(200, None), (404, NotFoundError), (500, UnavailableError)])

@@ -39,7 +39,7 @@ class FakeServer:
         self.calls: list[tuple[str, str]] = []
         self.refuses: StatusError | None = None
 
-    def load(self, model: ModelConfig) -> None:
+    def load(self, model: ModelConfig, timeout: float) -> None:
         self.calls.append(("load", model.name))
         if model.name in self.served:
             raise AlreadyExistsError("ALREADY_EXISTS", model.name)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from servable.config.values import ModelConfig, Specific
-from servable.embedded import moving
+from servable.config.values import ModelConfig
+from servable.embedded import moving, versions
 from servable.embedded.running import ANSWERS
 from servable.errors import StatusError, status_error
 from servable.lifecycle.availability import Availability
 from servable.serving.server import Server
 
 _UNSETTLED = {Availability.WAITING, Availability.HANGING}
-_GLANCE_SECONDS = 0.05
 
 
 def load(server: Server, model: ModelConfig, seconds: float) -> None:
@@ -72,6 +71,8 @@ def _wait(server: Server, models: Sequence[ModelConfig], until: float) -> None:
         lambda now: not any(now.get(name) in _UNSETTLED for name in names),
         max(0.0, until - time.monotonic()),
     )
+    # Before a model is judged by one version that has failed: another may be about to serve.
+    versions.wait_for_outcomes(manager, models, until)
     for model in models:
         failed = manager.errors().get(model.name)
         if manager.availability().get(model.name) in ANSWERS:
@@ -84,24 +85,7 @@ def _wait(server: Server, models: Sequence[ModelConfig], until: float) -> None:
             raise _late(model.name, "it is still being loaded")
         raise status_error("NOT_FOUND", f"model {model.name}: no version was found in {model.base_path}")
     for model in models:
-        _wait_for_versions(server, model, until)
-
-
-def _wait_for_versions(server: Server, model: ModelConfig, until: float) -> None:
-    """Waits for the versions that are named: the model is available as long as any other serves."""
-    if not isinstance(model.policy, Specific):
-        return
-    for version in model.policy.versions:
-        while not server.manager.is_available(model.name, version):
-            failure = server.manager.failure(model.name, version)
-            if failure is not None:
-                _, error = failure
-                raise status_error(
-                    error.code, f"model {model.name} version {version}: {error.message}", error.hint
-                )
-            if time.monotonic() > until:
-                raise _late(model.name, f"version {version} is not available")
-            time.sleep(_GLANCE_SECONDS)
+        versions.wait_for_listed(manager, model, until)
 
 
 def _late(name: str, why: str) -> StatusError:

@@ -145,6 +145,10 @@ class Beside(Generic[_T]):
             raise self._error
         return self._value[0]
 
+    def value_now(self) -> _T | None:
+        """Returns what the call has returned; None as long as it goes on, and if it has failed."""
+        return self._value[0] if self._done.is_set() and self._value else None
+
     def wait(self) -> None:
         """Waits, whatever comes of it."""
         self._done.wait()

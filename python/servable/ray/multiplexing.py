@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 UNLOAD_SECONDS = 30.0
 """Seconds that the unloading of a model is waited for before the next is loaded."""
+LOAD_SECONDS = 300.0
+"""Longest time of a load: no other one begins meanwhile, nor does a change."""
 ABSENT_SECONDS = 5.0
 """Seconds for which a model that was not found is not looked for again."""
 
@@ -193,7 +195,7 @@ class Multiplexer:
                 return
             if name not in self._here:
                 try:
-                    self._server.load(place.config(name))
+                    self._server.load(place.config(name), timeout=LOAD_SECONDS)
                 except StatusError as error:
                     raise self._failed(name, error) from None
             self._here[name] = loaded

@@ -1,0 +1,66 @@
+"""Waits for the versions of models that serve several: a model is available as soon as one of them is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from servable.config.values import All, Latest, ModelConfig, Specific
+from servable.embedded.running import Beside
+from servable.errors import UnavailableError, status_error
+from servable.lifecycle.manager import Manager
+from servable.sources.absence import absent
+
+GLANCE_SECONDS = 0.05
+"""Between two looks at what the manager tells nobody of."""
+
+
+def wait_for_outcomes(manager: Manager, models: Sequence[ModelConfig], until: float) -> None:
+    """Waits until each version that was found of these models serves or has failed, or it is ``until``.
+
+    Only of models that are to serve all their versions, or the latest few: of others, the model says enough.
+    """
+    names = [model.name for model in models if _serves_several(model)]
+
+    def are_settled() -> bool:
+        return all(
+            one.answers or one.error is not None
+            for name in names
+            for one in manager.conditions(name).values()
+            if one.aspired
+        )
+
+    manager.wait(lambda _: are_settled(), max(0.0, until - time.monotonic()))
+
+
+def _serves_several(model: ModelConfig) -> bool:
+    policy = model.policy
+    return isinstance(policy, All) or (isinstance(policy, Latest) and policy.count > 1)
+
+
+def wait_for_listed(manager: Manager, model: ModelConfig, until: float) -> None:
+    """Returns once each version that the model's policy lists is available; at once if it lists none.
+
+    Raises ``StatusError``: that of a load that failed, NOT_FOUND for a version that is not there,
+    DEADLINE_EXCEEDED once it is ``until``, UNAVAILABLE if the server stops.
+    """
+    looking: Beside[str] | None = None
+    for version in model.policy.versions if isinstance(model.policy, Specific) else ():
+        while not manager.is_available(model.name, version):
+            failure = manager.failure(model.name, version)
+            if failure is not None:
+                _, error = failure
+                message = f"model {model.name} version {version}: {error.message}"
+                raise status_error(error.code, message, error.hint)
+            if looking is None and version not in manager.conditions(model.name):
+                # Beside, as a store may fall silent. Who cannot be looked at may be found by the source yet.
+                looking = Beside(partial(absent, model))
+            if looking is not None and (said := looking.value_now()):
+                raise status_error("NOT_FOUND", said)
+            if time.monotonic() > until:
+                late = f"model {model.name}: version {version} is not available"
+                raise status_error("DEADLINE_EXCEEDED", late)
+            if not manager.wait(lambda _: True, 0):
+                raise UnavailableError("UNAVAILABLE", "The server is stopping")
+            time.sleep(GLANCE_SECONDS)
