@@ -26,6 +26,8 @@ SAID_BY = {
     "version": "models, flags and multiplexed",
 }
 """Options of ``serve.deployment`` that are made from arguments, and from which."""
+END_SECONDS = 10.0
+"""Seconds that a replica which is to end has beyond the time of a REST request."""
 TARGET = 16
 """Requests under way in a replica that autoscaling aims at, if nothing else is said."""
 
@@ -58,8 +60,10 @@ def deployment(
         raise UsageError(
             f"models: a path with {PLACE} is for any model: say how many are loaded at once, multiplexed=8"
         )
-    parsed(flags)
-    scale, chosen = _replicas(replicas), {**OPTIONS, **_checked_options(options)}
+    patience = parsed(flags).integer("rest_api_timeout_in_ms") / 1000
+    # Ray's 20 seconds would cut requests that may take longer, without a word.
+    ending = {"graceful_shutdown_timeout_s": patience + END_SECONDS} if patience > 0 else {}
+    scale, chosen = _replicas(replicas), {**OPTIONS, **ending, **_checked_options(options)}
     _, serve = ray_and_serve()
     _check_known(serve, scale, chosen)
     from servable.ray.replica import Replica
