@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from fake_core import FakeCore, FakeError
+from servers import until
 from test_server import config, model
 
 from servable.config.values import All, Folder, Latest, LifecycleOptions, ModelConfig, Specific
-from servable.embedded import changing, running, versions
+from servable.embedded import changing, outcomes, running, versions
 from servable.embedded.server import _only
 from servable.errors import DataLossError, InvalidArgumentError, NotFoundError, StatusError, UnavailableError
+from servable.lifecycle.availability import Availability
 from servable.lifecycle.state import State
 from servable.serving.server import Server
 
@@ -33,14 +35,22 @@ class Embedded:
     """A server that has started. Loads from paths with ``broken`` in them fail."""
 
     def __init__(
-        self, models: tuple[ModelConfig, ...], lifecycle: LifecycleOptions, cache_dir: str = ""
+        self,
+        models: tuple[ModelConfig, ...],
+        lifecycle: LifecycleOptions,
+        cache_dir: str = "",
+        partly: bool = False,
     ) -> None:
         self.core = FakeCore()
         self.paths: list[str] = []
         self.core.on_load = self._on_load
         given = replace(config(*models, lifecycle=lifecycle), cache_dir=cache_dir)
         self.server = Server(given, lambda _: self.core)
-        running._start(self.server)
+        try:
+            running._start(self.server, partly)
+        except BaseException:
+            self.server.stop()
+            raise
 
     def _on_load(self, name: str, version: int, path: str, options: object) -> None:
         self.paths.append(path)
@@ -58,8 +68,8 @@ Make = Callable[..., Embedded]
 def make() -> Iterator[Make]:
     made: list[Embedded] = []
 
-    def build(*models: ModelConfig, lifecycle: LifecycleOptions = EAGER, cache_dir: str = "") -> Embedded:
-        made.append(Embedded(models, lifecycle, cache_dir))
+    def build(*models: ModelConfig, lifecycle: LifecycleOptions = EAGER, **more: Any) -> Embedded:
+        made.append(Embedded(models, lifecycle, **more))
         return made[-1]
 
     yield build
@@ -203,3 +213,36 @@ def test_a_model_is_loaded_once_all_its_versions_are(
         changing.load(embedded.server, replace(model(tmp_path, name, *numbers), policy=policy), LONG)
         assert embedded.core.state[name, 1] == "AVAILABLE"
         returned.set()
+
+
+def test_a_start_with_a_part_of_the_models_tells_of_the_rest(make: Make, tmp_path: Path) -> None:
+    good, broken = model(tmp_path, "good", 1), model(tmp_path, "broken", 1)
+    missing = ModelConfig("missing", str(tmp_path / "missing"))
+    listed = replace(good, name="listed", policy=Specific((1, 99)))
+    embedded = make(broken, good, missing, listed, partly=True)
+    manager = embedded.server.manager
+    assert outcomes.problems(manager) == {
+        "broken": "model broken version 1: it is broken",
+        "missing": f"model missing: no version was found in {tmp_path}/missing",
+        "listed": "model listed version 99: it is not available",
+    }
+    # What comes later is served.
+    model(tmp_path, "missing", 1)
+    assert manager.wait(lambda now: now["missing"] is Availability.AVAILABLE, SECONDS)
+    assert sorted(outcomes.problems(manager)) == ["broken", "listed"]
+    with pytest.raises(DataLossError, match="model broken version 1: it is broken"):
+        make(broken, ModelConfig("none", str(tmp_path / "none")), partly=True)
+    with pytest.raises(DataLossError, match="model broken version 1: it is broken"):
+        make(good, broken)
+
+
+def test_a_model_that_is_being_loaded_is_a_problem_until_then(make: Make, tmp_path: Path) -> None:
+    embedded = make(model(tmp_path, "m", 1))
+    gate = threading.Event()
+    embedded.core.on_load = lambda *_: gate.wait(20) and None
+    manager = embedded.server.manager
+    manager.apply([model(tmp_path, "n", 1)])
+    assert until(lambda: ("load", "n", 1) in embedded.core.calls)
+    assert outcomes.problems(manager) == {"n": "model n: it is still being loaded"}
+    gate.set()
+    assert until(lambda: outcomes.problems(manager) == {})

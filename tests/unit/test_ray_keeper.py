@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -219,8 +220,12 @@ class FakeServer:
     def __init__(self, models: dict[str, Any], **_: Any) -> None:
         self.models = models
 
-    def start(self) -> FakeServer:
+    def start(self, partly: bool) -> FakeServer:
+        assert partly
         return self
+
+    def problems(self) -> dict[str, str]:
+        return {name: f"model {name} is away" for name in self.models if "away" in name}
 
     def addresses(self) -> dict[str, str]:
         return {"rest": "0.0.0.0:8501"}
@@ -251,8 +256,24 @@ def test_a_server_begins_with_what_is_wanted_now_and_says_if_it_has_something_el
         process.apply({"broken": "s3://bucket/broken"})
     # It is neither the former nor the wanted: whatever is wanted now has to be applied.
     assert process.look()["models"] is None
+    assert process.look()["problem"] == ""
     process.apply(wanted)
-    assert process.look()["models"] == wanted
+    assert (process.look()["models"], process.look()["problem"]) == (wanted, "")
+
+
+def test_a_server_starts_with_what_can_be_served_and_tells_of_the_rest(
+    fake_ray: FakeRay, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(server_actors, "Server", FakeServer)
+    fake_ray.util.get_node_ip_address = lambda: "10.0.0.1"
+    (tmp_path / "text").write_text("no model")
+    models = {"old": "s3://bucket/old", "away": "/none", "text": str(tmp_path / "text")}
+    told = ServerProcess({**SPEC, "models": models}).look()
+    assert told["problem"].startswith("model text: ") and told["problem"].endswith("; model away is away")
+    setup = Setup(fake_ray)
+    setup.serves(setup.put("a"), problem="model away is away")
+    setup.look(2)
+    assert setup.told() == {"a": ("ready", "model away is away")}
 
 
 def test_a_server_that_is_away_for_a_moment_is_kept(fake_ray: FakeRay) -> None:

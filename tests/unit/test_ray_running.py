@@ -12,9 +12,9 @@ from servable.errors import UsageError
 from servable.ray import running
 from servable.ray.configuration import Configuration, read
 from servable.ray.grpc_service import GRPC_FUNCTIONS
-from servable.ray.running import _are_run, _differences, _problem, _proxies
+from servable.ray.running import PROBLEM_SECONDS, _are_run, _differences, _problem, _proxies
 
-LATE = "not every replica has said within 60 s whether it has taken the new ones"
+LATE = f"not every replica has said within {PROBLEM_SECONDS:g} s whether it has taken the new ones"
 
 
 class UnavailableError(Exception):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from servable.config.values import ModelConfig
 from servable.embedded import moving, versions
-from servable.embedded.running import ANSWERS
+from servable.embedded.outcomes import ANSWERS
 from servable.errors import StatusError, status_error
 from servable.lifecycle.availability import Availability
 from servable.serving.server import Server

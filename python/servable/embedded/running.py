@@ -11,17 +11,13 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from servable.config.model_paths import is_remote
-from servable.config.values import Folder, ModelConfig
 from servable.embedded import logs, process
 from servable.embedded.configuration import Flag, configuration
 from servable.embedded.exporting import ExportFolder
 from servable.embedded.models import model_configs
-from servable.errors import StatusError, status_error
+from servable.embedded.outcomes import ANSWERS, unavailable
 from servable.lifecycle.availability import Availability
-from servable.savedmodel import doctor
 from servable.serving.server import Server as InnerServer
-from servable.sources.filesystem import look
 
 if TYPE_CHECKING:
     from servable import _core
@@ -29,8 +25,6 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 64
 """Most calls of ``apredict`` that are under way at once; each takes a thread, which waits."""
-ANSWERS = {Availability.AVAILABLE, Availability.ON_DEMAND}
-"""How a model is whose requests are answered, though the first may have to wait for its load."""
 _SETTLED = ANSWERS | {Availability.FAILED, Availability.FAILING, Availability.MISSING}
 
 _T = TypeVar("_T")
@@ -154,10 +148,11 @@ class Beside(Generic[_T]):
         self._done.wait()
 
 
-def begin(what: object, name: str, flags: Mapping[str, Flag]) -> Running:
+def begin(what: object, name: str, flags: Mapping[str, Flag], partly: bool = False) -> Running:
     """Starts a server, and returns it once every model is available and the ports are open.
 
-    One that is loaded on demand is available before it is loaded.
+    One that is loaded on demand is available before it is loaded. partly: one is enough, once the others have
+    failed, or are not there; the server goes on to try them.
 
     Raises ``StatusError`` if a model is not, ``UsageError`` for flags that are wrong, and
     ``TensorFlowNotFoundError``; nothing is left of it then.
@@ -169,7 +164,7 @@ def begin(what: object, name: str, flags: Mapping[str, Flag]) -> Running:
     try:
         config, opening = configuration(model_configs(what, name, folder), flags)
         server = InnerServer(config, before_loading=opening.wait)
-        starting = Beside(lambda: _start(server))
+        starting = Beside(lambda: _start(server, partly))
         try:
             starting.result()
         except BaseException:
@@ -185,25 +180,12 @@ def begin(what: object, name: str, flags: Mapping[str, Flag]) -> Running:
     return running
 
 
-def _start(server: InnerServer) -> None:
+def _start(server: InnerServer, partly: bool = False) -> None:
     if server.start():
         # A load that takes long has not been waited for.
         server.manager.wait(lambda now: all(one in _SETTLED for one in now.values()))
-    errors = server.manager.errors()
-    for model in server.config.models:
-        if server.manager.availability().get(model.name) not in ANSWERS:
-            raise _unavailable(model, errors.get(model.name))
-
-
-def _unavailable(model: ModelConfig, failure: tuple[int, StatusError] | None) -> StatusError:
-    """Returns the error of a model that does not serve, of which this is the version that failed."""
-    if failure is not None:
-        version, error = failure
-        is_version = isinstance(model.policy, Folder)
-        path = model.base_path if is_version else f"{model.base_path}/{version}"
-        hint = error.hint or doctor.load_hint(path, error.message)
-        return status_error(error.code, f"model {model.name} version {version}: {error.message}", hint)
-    problems = () if is_remote(model.base_path) else look(model).problems
-    said = problems[0] if problems else f"model {model.name}: no version was found in {model.base_path}"
-    message, _, hint = said.partition("\n")
-    return status_error("NOT_FOUND", message, hint.strip())
+    errors, availability = server.manager.errors(), server.manager.availability()
+    models = server.config.models
+    lacking = [model for model in models if availability.get(model.name) not in ANSWERS]
+    if lacking and not (partly and len(lacking) < len(models)):
+        raise unavailable(lacking[0], errors.get(lacking[0].name))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from servable.embedded import changing, display, logs, process
+from servable.embedded import changing, display, logs, outcomes, process
 from servable.embedded.configuration import Flag
 from servable.embedded.display import VersionStatus
 from servable.embedded.models import NO_EXPORTS, model_configs
@@ -55,8 +55,10 @@ class Server:
 
     # ---- start and end
 
-    def start(self) -> Server:
+    def start(self, partly: bool = False) -> Server:
         """Starts, unless it runs, and returns itself: every model is available then, and the ports are open.
+
+        partly: one model is enough if the others cannot be served, which ``problems`` tells of.
 
         Raises the ``StatusError`` of a model that cannot be served, ``UsageError`` for wrong flags, and
         ``TensorFlowNotFoundError``; it does not run then.
@@ -64,7 +66,7 @@ class Server:
         process.check()
         with self._own_lock():
             if self._running is None:
-                self._running = running = begin(self._what, self._name, self._flags)
+                self._running = running = begin(self._what, self._name, self._flags, partly)
                 self._finalizer = weakref.finalize(self, _end_soon, running)
                 self._finalizer.atexit = False
         return self
@@ -82,10 +84,10 @@ class Server:
                 self._finalizer.detach()
             running.end()
 
-    async def astart(self) -> Server:
+    async def astart(self, partly: bool = False) -> Server:
         """Does the same as ``start`` while the event loop goes on."""
         try:
-            return await asyncio.to_thread(self.start)
+            return await asyncio.to_thread(self.start, partly)
         except asyncio.CancelledError:
             # It cannot be ended before it has started.
             threading.Thread(target=self.stop, name="servable-embedded", daemon=True).start()
@@ -138,6 +140,10 @@ class Server:
         for name, version, state, code, message in self._live().core.states():
             found.setdefault(name, []).append(VersionStatus(version, state, code, message))
         return {name: sorted(found[name], reverse=True) for name in sorted(found)}
+
+    def problems(self) -> dict[str, str]:
+        """Returns why models do not serve, by name: those that have no version which is available."""
+        return outcomes.problems(self._live().server.manager)
 
     def logs(self) -> str:
         """Returns the log since it started: the last lines of all servers of this process.

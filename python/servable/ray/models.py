@@ -17,8 +17,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from servable.config.model_paths import model_from_path
-from servable.config.values import All, Folder, ModelConfig, Specific, is_absolute
-from servable.errors import NotFoundError, UsageError, invalid_argument
+from servable.config.values import (
+    All,
+    Folder,
+    Latest,
+    ModelConfig,
+    Specific,
+    VersionPolicy,
+    is_absolute,
+)
+from servable.errors import NotFoundError, StatusError, UsageError, invalid_argument
+from servable.savedmodel.layout import is_version_name
 
 PLACE = "{model}"
 """What stands for a model's name in the path of any model."""
@@ -49,11 +58,14 @@ class Model:
         versions = self.versions if isinstance(self.versions, str) else list(self.versions)
         return {"path": self.path, "versions": versions, "labels": dict(self.labels)}
 
-    def config(self, name: str) -> ModelConfig:
-        """Returns it as a server takes it. Raises ``StatusError`` if nothing can be there."""
+    def config(self, name: str, may_come: bool = False) -> ModelConfig:
+        """Returns it as a server takes it. Raises ``StatusError`` if nothing can be there.
+
+        may_come: a path with nothing is taken, too, for a folder that comes: the server waits for it.
+        """
         path = self.path.replace(PLACE, name)
         try:
-            model = replace(model_from_path(path), name=name, labels=dict(self.labels))
+            model = replace(_at(path, may_come), name=name, labels=dict(self.labels))
         except UsageError as error:
             if "://" not in path and not os.path.exists(path):
                 raise NotFoundError("NOT_FOUND", str(error)) from None
@@ -65,6 +77,41 @@ class Model:
         if isinstance(self.versions, str):
             return replace(model, policy=All())
         return replace(model, policy=Specific(self.versions))
+
+
+def _at(path: str, may_come: bool) -> ModelConfig:
+    try:
+        return model_from_path(path)
+    except UsageError:
+        if not may_come or "://" in path or os.path.exists(path):
+            raise
+        number = os.path.basename(os.path.normpath(path))
+        policy: VersionPolicy = Folder(int(number)) if is_version_name(number) else Latest()
+        return ModelConfig("", os.path.abspath(path), policy=policy)
+
+
+def to_start_with(models: Mapping[str, Model]) -> tuple[dict[str, ModelConfig], dict[str, str]]:
+    """Returns what a server starts with, and the reasons of models that it cannot take at all.
+
+    A path with nothing may get something: the server waits for it. Raises the first ``StatusError`` if no
+    model can be taken as it is.
+    """
+    configs: dict[str, ModelConfig] = {}
+    errors: dict[str, StatusError] = {}
+    for name, model in models.items():
+        try:
+            configs[name] = model.config(name)
+        except StatusError as error:
+            errors[name] = error
+    if errors and not configs:
+        raise next(iter(errors.values()))
+    refused = {}
+    for name, why in errors.items():
+        if isinstance(why, NotFoundError):
+            configs[name] = models[name].config(name, may_come=True)
+        else:
+            refused[name] = f"model {name}: {why.message}"
+    return configs, refused
 
 
 def read_models(given: object, where: str = "models") -> dict[str, Model]:

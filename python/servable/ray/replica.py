@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -23,7 +23,7 @@ from servable.embedded import Server
 from servable.embedded.configuration import parsed
 from servable.errors import StatusError
 from servable.ray.grpc_service import SERVICES
-from servable.ray.models import Model, read_models
+from servable.ray.models import Model, read_models, to_start_with
 from servable.ray.multiplexing import Multiplexer
 from servable.ray.requested_model import of_message, of_path
 from servable.ray.scope import has_no_body, target as path_and_query, with_slash
@@ -34,13 +34,15 @@ if TYPE_CHECKING:
 
 FLAGS: dict[str, Flag] = {"port": None, "max_num_load_retries": 5}
 """Flags of a replica's server, if nothing else is said. REST has a port of 127.0.0.1, for metrics."""
+REQUEST_ID = b"x-request-id"
+"""Ray's proxies give each request one, which the core has, too, and add it to each answer."""
 _log = logging.getLogger("servable.ray")
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _STATUSES = {"NOT_FOUND": 404, "INVALID_ARGUMENT": 400, "DEADLINE_EXCEEDED": 504, "UNAVAILABLE": 503}
 
 
 class Answer(Response):  # type: ignore[misc]  # Any, where starlette is not installed
-    """An answer of the core, as ASGI sends it."""
+    """An answer of the core, as ASGI sends it; without ``REQUEST_ID``."""
 
     def __init__(self, answer: _core.RestAnswer) -> None:
         self.answer = answer
@@ -48,6 +50,7 @@ class Answer(Response):  # type: ignore[misc]  # Any, where starlette is not ins
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Sends it."""
         status, headers, body = self.answer
+        headers = [one for one in headers if one[0] != REQUEST_ID]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -81,60 +84,94 @@ class Replica:
         self._multiplexer: Multiplexer | None = None
         self._server: Server | None = None
         self._models: dict[str, Model] = {}
+        self._refused: dict[str, str] = {}
+        self._changing: asyncio.Task[None] | None = None
         self._problem = ""
 
     async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
-        """Serves these models: at the start all of them, later what has changed, without a pause.
+        """Serves these models: at the start as many of them as can be, later what has changed.
 
-        Raises ``StatusError`` at the start. Later, a change that fails is taken back, as Ray would end the
-        replica for it, and those that it starts instead would fail, too: ``problem`` tells of it.
+        Raises ``StatusError`` at the start if no model can be served. A change goes on when this has
+        returned, as Ray sends a replica no requests before that. One that fails is taken back: Ray would end
+        the replica for it, and those that it starts instead would fail, too. ``problem`` tells of all that.
         """
         models = read_models(user_config["models"])
         if self._server is None:
             await self._start(models)
-            return
-        try:
-            await self._change(models)
-        except StatusError as error:
-            self._problem = error.message
-            _log.error("the models are as they were, as they cannot be changed: %s", error)
-            with suppress(StatusError):
-                await self._change(self._models)
         else:
-            self._models, self._problem = models, ""
+            self._changing = asyncio.create_task(self._take_over(models, self._changing))
 
     async def _start(self, models: dict[str, Model]) -> None:
-        configs = (
-            {name: model.config(name) for name, model in models.items()} if not self._multiplexed else ()
-        )
-        self._server = await Server(configs, **self._flags).astart()
+        configs, refused = ({}, {}) if self._multiplexed else to_start_with(models)
+        self._server = await Server(configs or (), **self._flags).astart(partly=True)
         if self._multiplexed:
             self._multiplexer = Multiplexer(self._server, models, self._multiplexed, self._cache)
-        self._models = models
+        self._models, self._refused = models, refused
+        for said in self._lacking():
+            _log.error("the replica serves without a part of its models: %s", said)
 
-    async def _change(self, models: dict[str, Model]) -> None:
+    async def _take_over(self, models: dict[str, Model], before: asyncio.Task[None] | None) -> None:
+        """Changes the models, after the change before; raises nothing."""
+        if before is not None:
+            await asyncio.wait([before])
+        try:
+            await self._change(models)
+        except Exception as error:  # nobody else would learn of it
+            if self._server is None:
+                return
+            is_expected = isinstance(error, StatusError)
+            self._problem = error.message if isinstance(error, StatusError) else repr(error)
+            _log.error("the models are as they were: %s", self._problem, exc_info=not is_expected)
+            await self._take_back()
+        else:
+            self._models, self._refused, self._problem = models, {}, ""
+
+    async def _take_back(self) -> None:
+        try:
+            # As at the start: what was not there then need not be now.
+            await self._change(self._models, may_lack=True)
+        except Exception as error:
+            _log.warning("of the models as they were, not all serve: %s", error)
+
+    async def _change(self, models: dict[str, Model], may_lack: bool = False) -> None:
         if self._multiplexer is not None:
             await self._multiplexer.change(models)
             return
-        configs = {name: model.config(name) for name, model in models.items()}
+        if may_lack:
+            configs, _ = to_start_with(models)
+        else:
+            configs = {name: model.config(name) for name, model in models.items()}
         await asyncio.to_thread(self._running.apply, configs)
 
     async def problem(self) -> str:
-        """Returns why the last change of models was taken back; "" if it was not."""
-        return self._problem
+        """Returns why the last change of models was taken back, or a model does not serve; "" without that.
+
+        Waits for changes that are under way.
+        """
+        while self._changing is not None and not self._changing.done():
+            await asyncio.wait([self._changing])
+        if self._problem:
+            return f"the models are as they were: {self._problem}"
+        return "; ".join(self._lacking())
+
+    def _lacking(self) -> list[str]:
+        """Returns why models do not serve."""
+        server = self._server
+        if server is None or not server.is_running or self._multiplexed:
+            return []
+        return [*self._refused.values(), *server.problems().values()]
 
     async def check_health(self) -> None:
-        """Raises ``RuntimeError`` if requests are not answered: Ray replaces the replica."""
+        """Raises ``RuntimeError`` if no request can be answered: Ray replaces the replica."""
         server = self._server
         if server is None or not server.is_running:
             raise RuntimeError("the replica's server does not run")
-        if self._multiplexed or self._is_lazy:
+        is_changing = self._changing is not None and not self._changing.done()
+        if self._multiplexed or self._is_lazy or is_changing:
             # None has to be available, and another replica would have what cannot be loaded no sooner.
             return
-        models = server.models()
-        for name in self._models:
-            if not any(one.state == "AVAILABLE" for one in models.get(name, ())):
-                raise RuntimeError(f"no version of model {name} is available")
+        if not any(one.state == "AVAILABLE" for versions in server.models().values() for one in versions):
+            raise RuntimeError("; ".join(self._lacking()) or "no model is available")
 
     def __del__(self) -> None:
         # Called by Ray once requests are answered, and by Python after that.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from servable.embedded.server import LONGEST_LOAD
 from servable.errors import UsageError
 from servable.ray.cluster_address import checked, try_to_reach
 from servable.ray.configuration import Application, Configuration
@@ -20,8 +21,8 @@ from servable.ray.reasons import reason
 DEPLOYMENT = "servable"
 """The name of each application's only deployment."""
 GLANCE_SECONDS = 1.0
-PROBLEM_SECONDS = 60.0
-"""Seconds that the replicas have to say whether their models are those that were wanted."""
+PROBLEM_SECONDS = LONGEST_LOAD + 60.0
+"""Seconds that the replicas have to say whether their models are those that were wanted, once they are."""
 
 
 def run(configuration: Configuration, say: Callable[[str], None], stays: bool = False) -> bool:
@@ -135,11 +136,11 @@ def _leave(serve: Any, name: str, stays: bool, say: Callable[[str], None]) -> No
 
 
 def _is_run(serve: Any, application: Application, say: Callable[[str], None]) -> bool:
-    """Brings an application to the cluster; says why if it goes on with the models that it had."""
+    """Brings an application to the cluster; says why if it does not have the models that it should."""
     say(f"{application.name}: starting {', '.join(application.models)}")
     problem = _problem(_started(serve, application, say))
     if problem:
-        say(f"{application.name}: the models are as they were: {problem}")
+        say(f"{application.name}: {problem}")
     return not problem
 
 

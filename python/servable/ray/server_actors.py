@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from servable.embedded import Server
-from servable.ray.models import read_models
+from servable.ray.models import read_models, to_start_with
 from servable.ray.reasons import reason
 
 NAMESPACE = "servable"
@@ -46,7 +46,7 @@ class ServerProcess:
     """A server in a process of its own, on a node. Its methods are called at the same time.
 
     spec: as the keeper's. The models are those that the keeper wants when it starts, as far as it can be
-    asked: Ray starts it again with the spec of its beginning.
+    asked: Ray starts it again with the spec of its beginning. It starts if one of them can be served.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
@@ -57,16 +57,19 @@ class ServerProcess:
         models = _wanted(spec)
         self._models: Mapping[str, Any] | None = models
         self._host = ray.util.get_node_ip_address()
-        self._server = Server(_configs(models), **{**FLAGS, **spec["flags"]}).start()
+        configs, self._refused = to_start_with(read_models(models))
+        self._server = Server(configs, **{**FLAGS, **spec["flags"]}).start(partly=True)
 
     def look(self) -> dict[str, Any]:
-        """Returns what it serves and where, and what it was begun with.
+        """Returns what it serves and where, why models do not serve, and what it was begun with.
 
         Raises ``RuntimeError`` if it does not run.
         """
         if not self._server.is_running:
             raise RuntimeError("the server does not run")
+        lacks = [] if self._models is None else [*self._refused.values(), *self._server.problems().values()]
         found: dict[str, Any] = {"pid": os.getpid(), "models": self._models, "begun": self._begun}
+        found["problem"] = "; ".join(lacks)
         for name, address in self._server.addresses().items():
             found[name] = f"{self._host}:{address.rpartition(':')[2]}"
         return found
@@ -74,8 +77,8 @@ class ServerProcess:
     def apply(self, models: Mapping[str, Any]) -> None:
         """Serves these models from now on, without a pause. Raises ``StatusError``."""
         self._models = None
-        self._server.apply(_configs(models))
-        self._models = models
+        self._server.apply({name: model.config(name) for name, model in read_models(models).items()})
+        self._models, self._refused = models, {}
 
     def stop(self) -> None:
         """Answers what is under way, and ends."""
@@ -96,10 +99,6 @@ def _wanted(spec: Mapping[str, Any]) -> Mapping[str, Any]:
         keeper = ray.get_actor(KEEPER.format(spec["name"]), NAMESPACE)
         wanted = ray.get(keeper.models.remote(), timeout=ASK_SECONDS)
     return wanted
-
-
-def _configs(models: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: model.config(name) for name, model in read_models(models).items()}
 
 
 @dataclass(frozen=True)
@@ -323,7 +322,8 @@ class Keeper:
             one.told = ray.get(one.asked)
             self._failed.pop(node, None)
             self._follow(one)
-            one.problem = one.refused.reason if one.refused else OTHER if self._is_other(one) else ""
+            lacks: str = one.told.get("problem", "")
+            one.problem = one.refused.reason if one.refused else OTHER if self._is_other(one) else lacks
         except ActorDiedError as error:
             # It could not be started; Ray does not try again.
             self._failed[node] = Failure.after(self._failed.get(node), error)
@@ -361,5 +361,5 @@ def _told(node: str, one: Kept | None, failure: Failure | None) -> dict[str, Any
         problem = one.problem if one is not None else ""
         state = "unreachable" if problem else "starting"
         return {"node": node, "state": state, "problem": problem or (failure.reason if failure else "")}
-    told = {name: value for name, value in one.told.items() if name not in ("models", "begun")}
+    told = {name: value for name, value in one.told.items() if name not in ("models", "begun", "problem")}
     return {"node": node, "state": "ready", "problem": one.problem, **told}
