@@ -40,10 +40,11 @@ class Embedded:
         lifecycle: LifecycleOptions,
         cache_dir: str = "",
         partly: bool = False,
+        on_load: Callable[..., None] | None = None,
     ) -> None:
         self.core = FakeCore()
         self.paths: list[str] = []
-        self.core.on_load = self._on_load
+        self.core.on_load = on_load or self._on_load
         given = replace(config(*models, lifecycle=lifecycle), cache_dir=cache_dir)
         self.server = Server(given, lambda _: self.core)
         try:
@@ -246,3 +247,29 @@ def test_a_model_that_is_being_loaded_is_a_problem_until_then(make: Make, tmp_pa
     assert outcomes.problems(manager) == {"n": "model n: it is still being loaded"}
     gate.set()
     assert until(lambda: outcomes.problems(manager) == {})
+
+
+def test_a_start_with_a_part_serves_the_version_before_one_that_fails(make: Make, tmp_path: Path) -> None:
+    bad = {2, 3}
+
+    def on_load(name: str, version: int, path: str, options: object) -> None:
+        if version in bad:
+            raise FakeError("DATA_LOSS", "it is broken")
+
+    m = model(tmp_path, "m", 1, 2, 3)
+    embedded = make(m, partly=True, on_load=on_load)
+    manager = embedded.server.manager
+    assert manager.configured() == (m,)
+    assert embedded.core.state["m", 1] == "AVAILABLE"
+    told = {"m": "model m version 3: it is broken; version 1 serves in its place"}
+    assert until(lambda: outcomes.problems(manager) == told)
+    # As in a server that ran before, a version that comes takes over.
+    model(tmp_path, "m", 4)
+    assert until(lambda: embedded.core.state.get(("m", 1)) == "END" and outcomes.problems(manager) == {})
+    assert manager.is_available("m", 4)
+    bad.add(4)
+    with pytest.raises(DataLossError, match="version 4: it is broken"):
+        make(m, on_load=on_load)
+    bad.add(1)
+    with pytest.raises(DataLossError, match="version 4: it is broken"):
+        make(m, partly=True, on_load=on_load)

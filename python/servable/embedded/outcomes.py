@@ -30,7 +30,8 @@ def unavailable(model: ModelConfig, failure: tuple[int, StatusError] | None) -> 
 
 
 def problems(manager: Manager) -> dict[str, str]:
-    """Returns why models do not serve, by name; also of one that lacks a version which is listed.
+    """Returns why models do not serve, by name; also of one that lacks a version which is listed, or that
+    serves a former one, as those that are wanted have failed.
 
     What the manager knows: the disk is not looked at, which might not answer.
     """
@@ -38,7 +39,7 @@ def problems(manager: Manager) -> dict[str, str]:
     found = {}
     for model in manager.configured():
         is_there = availability.get(model.name) in ANSWERS
-        said = _lacks_version(manager, model) if is_there else ""
+        said = _lacks_a_part(manager, model) if is_there else ""
         if not is_there:
             said = _lacks(model, availability.get(model.name), errors.get(model.name))
         if said:
@@ -54,9 +55,16 @@ def _lacks(model: ModelConfig, now: Availability | None, failure: tuple[int, Sta
     return f": no version was found in {model.base_path}"
 
 
-def _lacks_version(manager: Manager, model: ModelConfig) -> str:
+def _lacks_a_part(manager: Manager, model: ModelConfig) -> str:
     for version in model.policy.versions if isinstance(model.policy, Specific) else ():
         if not manager.is_available(model.name, version):
             failure = manager.failure(model.name, version)
             return f" version {version}: {failure[1].message if failure else 'it is not available'}"
+    conditions = manager.conditions(model.name)
+    wanted = {number: one for number, one in conditions.items() if one.aspired}
+    failed = {number: one.error for number, one in wanted.items() if one.error is not None}
+    serving = [number for number in conditions if manager.is_available(model.name, number)]
+    if failed and serving and not wanted.keys() & set(serving):
+        latest = max(failed)
+        return f" version {latest}: {failed[latest].message}; version {max(serving)} serves in its place"
     return ""

@@ -9,9 +9,10 @@ import os
 import threading
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
-from servable.embedded import logs, process
+from servable.embedded import former, logs, process
+from servable.embedded.beside import Beside
 from servable.embedded.configuration import Flag, configuration
 from servable.embedded.exporting import ExportFolder
 from servable.embedded.models import model_configs
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 MOST_WAITING = 64
 """Most calls of ``apredict`` that are under way at once; each takes a thread, which waits."""
 _SETTLED = ANSWERS | {Availability.FAILED, Availability.FAILING, Availability.MISSING}
-
-_T = TypeVar("_T")
 
 
 class Running:
@@ -108,51 +107,12 @@ class Running:
         self.core.leak()
 
 
-class Beside(Generic[_T]):
-    """A call on a thread of its own, so that Ctrl-C ends the wait for it: the core heeds no signal.
-
-    Where none can be started any more, on the one that is there for the end of the process.
-    """
-
-    def __init__(self, call: Callable[[], _T]) -> None:
-        self._call = call
-        self._value: list[_T] = []
-        self._error: BaseException | None = None
-        self._done = threading.Event()
-        try:
-            threading.Thread(target=self._run, name="servable-embedded", daemon=True).start()
-        except RuntimeError:
-            if not process.last_thread.do(self._run):
-                raise
-
-    def _run(self) -> None:
-        try:
-            self._value.append(self._call())
-        except BaseException as error:
-            self._error = error
-        self._done.set()
-
-    def result(self) -> _T:
-        """Waits, and returns what the call has returned, or raises what it has raised."""
-        self._done.wait()
-        if self._error is not None:
-            raise self._error
-        return self._value[0]
-
-    def value_now(self) -> _T | None:
-        """Returns what the call has returned; None as long as it goes on, and if it has failed."""
-        return self._value[0] if self._done.is_set() and self._value else None
-
-    def wait(self) -> None:
-        """Waits, whatever comes of it."""
-        self._done.wait()
-
-
 def begin(what: object, name: str, flags: Mapping[str, Flag], partly: bool = False) -> Running:
     """Starts a server, and returns it once every model is available and the ports are open.
 
     One that is loaded on demand is available before it is loaded. partly: one is enough, once the others have
-    failed, or are not there; the server goes on to try them.
+    failed, or are not there; the server goes on to try them. Of a model whose latest version fails, the one
+    before is available, as if the server had run before that came.
 
     Raises ``StatusError`` if a model is not, ``UsageError`` for flags that are wrong, and
     ``TensorFlowNotFoundError``; nothing is left of it then.
@@ -184,8 +144,10 @@ def _start(server: InnerServer, partly: bool = False) -> None:
     if server.start():
         # A load that takes long has not been waited for.
         server.manager.wait(lambda now: all(one in _SETTLED for one in now.values()))
-    errors, availability = server.manager.errors(), server.manager.availability()
-    models = server.config.models
+    errors, models = server.manager.errors(), server.config.models
+    if partly:
+        former.stand_in(server.manager, models)
+    availability = server.manager.availability()
     lacking = [model for model in models if availability.get(model.name) not in ANSWERS]
     if lacking and not (partly and len(lacking) < len(models)):
         raise unavailable(lacking[0], errors.get(lacking[0].name))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from servable.config.values import All, Latest, ModelConfig, Specific
-from servable.embedded.running import Beside
+from servable.embedded.beside import Beside
 from servable.errors import UnavailableError, status_error
 from servable.lifecycle.manager import Manager
 from servable.sources.absence import absent

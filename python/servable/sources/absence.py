@@ -1,4 +1,4 @@
-"""Which of the versions that a configuration lists are not where the model is, by a look of one's own.
+"""Which versions are where a model is, and which that a configuration lists are not, by a look of one's own.
 
 Sources announce what they have found, and so nothing about what they have not.
 """
@@ -6,7 +6,6 @@ Sources announce what they have found, and so nothing about what they have not.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from servable.config.model_paths import is_remote, local_path
 from servable.config.values import All, ModelConfig, Specific
@@ -22,12 +21,23 @@ def absent(model: ModelConfig) -> str:
     "" also where that cannot be known: an archive says what it has once it was fetched, an unreadable folder
     never. Raises what the store raises.
     """
-    if not isinstance(model.policy, Specific) or archive.is_archive(model.base_path):
+    if not isinstance(model.policy, Specific):
         return ""
-    if is_remote(model.base_path):
-        return absent_among(model, open_store(model.base_path, "", 0).versions())
-    found = look(replace(model, base_path=local_path(model.base_path), policy=All())).versions
-    return "" if found is None else absent_among(model, [one.version for one in found])
+    found = versions_at(model.base_path)
+    return "" if found is None else absent_among(model, found)
+
+
+def versions_at(base_path: str) -> list[int] | None:
+    """Looks there. Returns the versions, ascending; None where that cannot be known, as of an archive.
+
+    Raises what the store raises.
+    """
+    if archive.is_archive(base_path):
+        return None
+    if is_remote(base_path):
+        return sorted(open_store(base_path, "", 0).versions())
+    found = look(ModelConfig("", local_path(base_path), policy=All())).versions
+    return None if found is None else [one.version for one in found]
 
 
 def absent_among(model: ModelConfig, found: Iterable[int]) -> str:
