@@ -11,6 +11,7 @@ from typing import Any
 from clients import floats_request
 from proxies import rest
 from servers import MODELS, put_version, until
+from slow_web import SlowWeb
 from steady_load import Ask, Grpc, Rest, SteadyLoad, Tally
 from stubs import own_message
 
@@ -110,6 +111,26 @@ def test_another_version_by_the_configuration_takes_over_in_place(
         assert load.more(50)
     assert is_clean(load.tally), load.tally.reasons()
     assert replicas("place") == before
+
+
+def test_a_single_replica_answers_while_a_change_loads_for_long(
+    cluster: Any, run: Any, tmp_path: Path
+) -> None:
+    half = str(MODELS / "half_plus_two")
+    run("alone", {"m": half}, model_cache_dir=str(tmp_path))
+    with (
+        SlowWeb(MODELS / "half_plus_two" / "1") as web,
+        SteadyLoad(clients(cluster, "alone", "m", 2)) as load,
+    ):
+        handle = run("alone", {"m": half, "late": f"{web.url}/late.zip"}, model_cache_dir=str(tmp_path))
+        problem = handle.problem.remote()
+        assert load.more(100)
+        assert rest(cluster, "GET", "/alone/v1/models/late")[0] == 404
+        web.goes_on.set()
+        assert problem.result(timeout_s=60) == ""
+        body = b'{"instances": [1.0]}'
+        assert rest(cluster, "POST", "/alone/v1/models/late:predict", body)[0] == 200
+    assert is_clean(load.tally), load.tally.reasons()
 
 
 def test_other_flags_replace_replicas_without_a_lost_request(cluster: Any, run: Any) -> None:

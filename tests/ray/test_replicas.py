@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import grpc
 import pytest
 from clients import floats_request
 from proxies import call, rest
-from servers import MODELS, until
+from servers import MODELS, put_version, until
 from slow_web import SlowWeb
 from stubs import own_message
 
@@ -94,6 +95,46 @@ def test_a_model_that_cannot_be_served_says_why(run: Any) -> None:
 
     message = serve.status().applications["broken"].deployments["servable"].message
     assert "not registered" in message, message
+
+
+def test_a_model_that_goes_takes_no_other_along(cluster: Any, run: Any, tmp_path: Path) -> None:
+    from ray_cluster import replicas
+
+    for name in ("good", "goes"):
+        put_version("half_plus_two", tmp_path / name, 1)
+    what = {name: str(tmp_path / name) for name in ("good", "goes")}
+    handle = run("goes", what, file_system_poll_wait_seconds=1)
+    ((before, replica),) = replicas("goes").items()
+
+    def ask(model: str) -> int:
+        return rest(cluster, "POST", f"/goes/v1/models/{model}:predict", b'{"instances": [1.0]}')[0]
+
+    shutil.rmtree(tmp_path / "goes" / "1")
+    assert until(lambda: ask("goes") == 404, 30)
+    problem = f"model goes: no version was found in {tmp_path}/goes"
+    assert until(lambda: handle.problem.remote().result() == problem, 30)
+    assert ask("good") == 200 and before in replicas("goes")
+    # Nor does it keep a new replica from starting.
+    os.kill(replica.pid, signal.SIGKILL)
+    assert until(lambda: replicas("goes") and before not in replicas("goes"), 60)
+    assert until(lambda: ask("good") == 200, 60)
+    put_version("half_plus_two", tmp_path / "goes", 2)
+    assert until(lambda: ask("goes") == 200, 30)
+
+
+def test_a_listed_version_that_is_not_there_is_told_at_once(cluster: Any, run: Any, tmp_path: Path) -> None:
+    put_version("half_plus_two", tmp_path / "m", 1)
+    what = {"m": {"path": str(tmp_path / "m"), "versions": [1, 99]}, "half": str(MODELS / "half_plus_two")}
+    run("listed", what, multiplexed=2)
+
+    def ask(model: str) -> tuple[int, bytes]:
+        path = f"/listed/v1/models/{model}:predict"
+        status, _, content = rest(cluster, "POST", path, b'{"instances": [1.0]}')
+        return status, content
+
+    status, content = ask("m")
+    assert status == 404 and b"Version 99 of servable m is not among those found: 1" in content
+    assert ask("half")[0] == 200
 
 
 def test_models_are_loaded_by_name_and_give_way(cluster: Any, run: Any) -> None:

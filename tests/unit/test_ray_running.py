@@ -46,6 +46,16 @@ class Answers:
         return self.told[1]
 
 
+@pytest.fixture
+def exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's exceptions, without Ray."""
+    module = types.ModuleType("ray.serve.exceptions")
+    module.DeploymentUnavailableError = UnavailableError  # type: ignore[attr-defined]
+    for name in ("ray", "ray.serve"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, "ray.serve.exceptions", module)
+
+
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
@@ -59,12 +69,7 @@ class Answers:
         ([UnavailableError, TimeoutError()], LATE),
     ],
 )
-def test_every_replica_is_asked(told: list[Any], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("ray.serve.exceptions")
-    module.DeploymentUnavailableError = UnavailableError  # type: ignore[attr-defined]
-    for name in ("ray", "ray.serve"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, "ray.serve.exceptions", module)
+def test_every_replica_is_asked(told: list[Any], expected: str, exceptions: None) -> None:
     assert _problem(Answers(*told)) == expected
 
 
@@ -182,3 +187,13 @@ def test_grpc_is_where_ray_has_it(
     assert more == expected
     elsewhere = proxies._replace(http_port=8001)
     assert KEPT in list(_differences(configuration, elsewhere))
+
+
+def test_what_an_application_lacks_is_said(exceptions: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    application: Any = types.SimpleNamespace(name="shop", models=["a", "b"])
+    lacks = "model b: no version was found in /b"
+    for told, expected in (("", []), (lacks, [f"shop: {lacks}"])):
+        said: list[str] = []
+        monkeypatch.setattr(running, "_started", lambda *_, told=told: Answers(told))
+        assert running._is_run(None, application, said.append) is not bool(told)
+        assert said == ["shop: starting a, b", *expected]
