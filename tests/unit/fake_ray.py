@@ -85,6 +85,7 @@ class FakeRay(types.ModuleType):
 
     def __init__(self) -> None:
         super().__init__("ray")
+        self.__version__ = "2.60.0"
         self.nodes_now: dict[str, dict[str, float]] = {}
         self.actors: dict[str, Actor] = {}
         self.begun: list[Actor] = []

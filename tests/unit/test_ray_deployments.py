@@ -17,14 +17,23 @@ def told(fake_ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The options of the last deployment."""
     options: dict[str, Any] = {}
 
-    def deployment(_: type, **given: Any) -> Any:
-        options.clear()
-        options.update(given)
+    def deployment(
+        _: type,
+        name: str,
+        num_replicas: int,
+        user_config: Any,
+        max_ongoing_requests: int = 5,
+        graceful_shutdown_timeout_s: float | None = None,
+    ) -> Any:
+        options["graceful_shutdown_timeout_s"] = graceful_shutdown_timeout_s
         made = types.SimpleNamespace(bind=lambda *_: None)
         made.options = lambda **_: made
         return made
 
     monkeypatch.setattr(fake_ray.serve, "deployment", deployment, raising=False)  # type: ignore[attr-defined]
+    config = types.ModuleType("ray.serve.config")
+    config.AutoscalingConfig = object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray.serve.config", config)
     replica = types.ModuleType("servable.ray.replica")
     replica.Replica = object  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "servable.ray.replica", replica)
@@ -45,4 +54,4 @@ def test_a_replica_that_ends_has_the_time_of_a_request(
     given: dict[str, Any], expected: float | None, told: dict[str, Any]
 ) -> None:
     servable.ray.deployment("/m", **given)
-    assert told.get("graceful_shutdown_timeout_s") == expected
+    assert told["graceful_shutdown_timeout_s"] == expected
