@@ -47,6 +47,8 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runs:
 
 
 Capture = pytest.CaptureFixture[str]
+NOBODY = "--admin_address=127.0.0.1:1"
+"""Where nobody administers."""
 
 
 def test_serve_a_folder(runs: Runs, tmp_path: Path) -> None:
@@ -421,3 +423,25 @@ def test_standard_streams_that_are_closed_are_no_place_for_a_connection(tmp_path
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=True)
     number, second = (tmp_path / "out").read_text().split()
     assert int(number) > 2 and second == os.devnull
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["traffic", "set", "m", NOBODY, "canary=5%"],
+        ["traffic", "set", "m", "1=5%", NOBODY, "canary=5%"],
+        ["label", "m", NOBODY, "canary=1"],
+        ["models", "prefetch", NOBODY, "m"],
+    ],
+    ids=" ".join,
+)
+def test_arguments_may_come_behind_options(command: list[str], capsys: Capture) -> None:
+    assert cli.main(command) == 1
+    assert "nobody administers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", ["x", "--no_such=1"])
+def test_what_is_too_much_is_refused(more: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["traffic", "show", "m", NOBODY, more])
+    assert ended.value.code == 2 and f"unrecognized arguments: {more}" in capsys.readouterr().err

@@ -40,7 +40,7 @@ def bench(argv: Sequence[str]) -> int:
     compares = bool(argv) and argv[0] == "compare"
     parser = compare_parser() if compares else load_parser()
     try:
-        options = parser.parse_args([arguments.dashed(one) for one in argv[compares:]])
+        options = parser.parse_intermixed_args([arguments.dashed(one) for one in argv[compares:]])
     except SystemExit as end:
         # argparse has printed the help (0) or the error (2).
         return int(end.code or 0)

@@ -53,7 +53,7 @@ def _port(text: str) -> int:
 
 def doctor(argv: Sequence[str]) -> int:
     """Runs the command."""
-    given = parser().parse_args(argv)
+    given = parser().parse_intermixed_args(argv)
     checks = _checks(given)
     is_fine = not any(one.level == PROBLEM for one in checks)
     if given.json:

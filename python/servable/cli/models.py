@@ -191,7 +191,7 @@ def models_parser() -> argparse.ArgumentParser:
 def models(argv: Sequence[str]) -> int:
     """Runs ``servable models [NAME]`` and ``servable models prefetch NAME…``."""
     parser = models_parser()
-    given = parser.parse_args(argv)
+    given = parser.parse_intermixed_args(argv)
     if given.name == "prefetch" and given.names:
         return _run(given, lambda server: _prefetch(server, given))
     if given.names:
@@ -298,7 +298,7 @@ def label_parser() -> argparse.ArgumentParser:
 def label(argv: Sequence[str]) -> int:
     """Runs ``servable label NAME LABEL=VERSION…``."""
     parser = label_parser()
-    given = parser.parse_args(argv)
+    given = parser.parse_intermixed_args(argv)
     changes: dict[str, int | None] = {}
     for one in given.labels:
         text, equals, version = one.rpartition("=")

@@ -43,7 +43,7 @@ examples:
 def predict(argv: list[str]) -> int:
     """Runs the subcommand; returns the exit status."""
     try:
-        options = parser().parse_args([_shielded(argument) for argument in argv])
+        options = parser().parse_intermixed_args([_shielded(argument) for argument in argv])
     except SystemExit as end:
         # argparse has printed the help (0) or the error (2).
         return int(end.code or 0)

@@ -25,7 +25,7 @@ Fields = dict[str, Any]
 def traffic(argv: Sequence[str]) -> int:
     """Runs the subcommand; returns the exit status."""
     top = parser()
-    given = top.parse_args(argv)
+    given = _given(top, argv)
     method, path, body = "GET", "", None
     if given.command == "set":
         try:
@@ -43,6 +43,16 @@ def traffic(argv: Sequence[str]) -> int:
         return 0
 
     return asked(given, PATIENCE, work)
+
+
+def _given(top: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the arguments. Shares may come behind options, too, where argparse takes none."""
+    given, more = top.parse_known_args(argv)
+    if given.command == "set" and not any(one.startswith("-") for one in more):
+        given.shares = [*given.shares, *more]
+    elif more:
+        top.error(f"unrecognized arguments: {' '.join(more)}")
+    return given
 
 
 def parser() -> argparse.ArgumentParser:
