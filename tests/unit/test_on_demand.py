@@ -164,17 +164,25 @@ def test_a_model_that_comes_to_stay_is_tried_again_after_the_pause_though_nobody
     assert len(loads(setup)) == 3
 
 
-def test_a_version_that_was_mended_of_a_model_that_has_come_to_stay_is_loaded_though_nobody_asks(
-    make: Make,
-) -> None:
+M = ModelConfig("m", "/models/m")
+
+
+def pinned_while_broken(make: Make) -> Setup:
+    """Returns a manager whose model ``M`` was pinned while it ran, and has failed."""
     setup = make()
-    m = ModelConfig("m", "/models/m")
-    setup.manager.apply([m])
+    setup.manager.apply([M])
     setup.core.on_load = fail_on(("m", 1))
     setup.aspire("m", 1)
     setup.wait_available_as(m=Availability.ON_DEMAND)
-    setup.manager.apply([replace(m, pinned=True)])
+    setup.manager.apply([replace(M, pinned=True)])
     setup.core.wait_told("m", 1, "UNAVAILABLE")
+    return setup
+
+
+def test_a_version_that_was_mended_of_a_model_that_has_come_to_stay_is_loaded_though_nobody_asks(
+    make: Make,
+) -> None:
+    setup = pinned_while_broken(make)
     setup.core.on_load = lambda *_: None
     setup.manager.aspire("m", (AspiredVersion(1, "/models/m/1", "another"),))
     setup.wait_available_as(m=Availability.AVAILABLE)
@@ -182,15 +190,8 @@ def test_a_version_that_was_mended_of_a_model_that_has_come_to_stay_is_loaded_th
 
 
 def test_one_that_does_not_stay_any_more_is_not_tried_again(make: Make) -> None:
-    setup = make()
-    m = ModelConfig("m", "/models/m")
-    setup.manager.apply([m])
-    setup.core.on_load = fail_on(("m", 1))
-    setup.aspire("m", 1)
-    setup.wait_available_as(m=Availability.ON_DEMAND)
-    setup.manager.apply([replace(m, pinned=True)])
-    setup.core.wait_told("m", 1, "UNAVAILABLE")
-    setup.manager.apply([m, ModelConfig("n", "/models/n")])
+    setup = pinned_while_broken(make)
+    setup.manager.apply([M, ModelConfig("n", "/models/n")])
     later(setup, LONGEST_PAUSE)
     setup.aspire("n", 1)
     setup.wait_available_as(m=Availability.FAILED, n=Availability.ON_DEMAND)

@@ -142,7 +142,11 @@ class Server:
         return {name: sorted(found[name], reverse=True) for name in sorted(found)}
 
     def problems(self) -> dict[str, str]:
-        """Returns why models do not serve, by name: those that have no version which is available."""
+        """Returns why models do not serve as configured, by name.
+
+        Those without a version that is available, or without one that is listed; and those of which a former
+        version serves, as the wanted ones have failed.
+        """
         return outcomes.problems(self._live().server.manager)
 
     def logs(self) -> str:
