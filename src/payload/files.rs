@@ -5,7 +5,7 @@ use crate::log_file::is_at;
 use crate::log_queue::Sink;
 use crate::tfrecord::framed;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +40,21 @@ pub(super) struct Files {
     is_failing: bool,
 }
 
+/// Records as they are in a file.
+#[derive(Default)]
+struct Framed {
+    bytes: Vec<u8>,
+    /// Where each ends in `bytes`.
+    ends: Vec<usize>,
+}
+
+impl Framed {
+    /// Returns how many are whole in the first `length` bytes.
+    fn fit(&self, length: u64) -> usize {
+        self.ends.partition_point(|&end| end as u64 <= length)
+    }
+}
+
 struct OpenFile {
     file: File,
     path: PathBuf,
@@ -58,17 +73,18 @@ impl Files {
         Files { place, limits, as_json, counts, reopened, open: None, is_failing: false }
     }
 
-    /// Writes some records at once; all of them count as lost if that fails.
-    fn put(&mut self, bytes: &[u8], records: u64) {
-        match self.append(bytes) {
+    /// Writes some records at once, and counts those that could not be written as lost.
+    fn put(&mut self, records: &Framed) {
+        let (written, end) = self.append(records);
+        self.counts.written.fetch_add(written as u64, Relaxed);
+        match end {
             Ok(()) => {
-                self.counts.written.fetch_add(records, Relaxed);
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("the payload log {} is written again", self.place.prefix.display());
                 }
             }
             Err(why) => {
-                self.counts.lost.fetch_add(records, Relaxed);
+                self.counts.lost.fetch_add((records.ends.len() - written) as u64, Relaxed);
                 if !std::mem::replace(&mut self.is_failing, true) {
                     tracing::error!(
                         "the payload log {} cannot be written, and records are lost until it can: {why}",
@@ -79,23 +95,27 @@ impl Files {
         }
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => self.create()?,
+    /// Writes these records, or as many from the first on as can be written; returns their number.
+    fn append(&mut self, records: &Framed) -> (usize, io::Result<()>) {
+        let mut open = match self.open.take().map_or_else(|| self.create(), Ok) {
+            Ok(open) => open,
+            Err(why) => return (0, Err(why)),
         };
-        if let Err(why) = open.file.write_all(bytes) {
+        if let Err(why) = open.file.write_all(&records.bytes) {
             // A file ends with a whole record, or does not exist; the next records get a file of their own.
-            let _cut = open.file.set_len(open.bytes);
-            if open.bytes == 0 {
+            let reached = open.file.stream_position().unwrap_or(open.bytes);
+            let whole = records.fit(reached.saturating_sub(open.bytes));
+            let end = open.bytes + whole.checked_sub(1).map_or(0, |last| records.ends[last]) as u64;
+            let is_cut = open.file.set_len(end).is_ok();
+            if end == 0 {
                 let _gone = std::fs::remove_file(&open.path);
             }
-            return Err(why);
+            return (if is_cut { whole } else { 0 }, Err(why));
         }
-        open.bytes += bytes.len() as u64;
+        open.bytes += records.bytes.len() as u64;
         let is_full = self.limits.bytes > 0 && open.bytes >= self.limits.bytes;
         self.open = Some(open).filter(|_| !is_full);
-        Ok(())
+        (records.ends.len(), Ok(()))
     }
 
     /// Creates a file that was not there, readable by its owner and group: what clients send may be private.
@@ -138,26 +158,27 @@ impl Sink<Record> for Files {
                 self.place.prefix.display()
             );
         }
-        let (mut bytes, mut records) = (Vec::new(), 0);
+        let mut records = Framed::default();
         for item in items {
             match self.place.form {
-                Form::TfRecord => bytes.extend(framed(&item.bytes)),
+                Form::TfRecord => records.bytes.extend(framed(&item.bytes)),
                 Form::Json => {
-                    bytes.extend((self.as_json)(&item.bytes));
-                    bytes.push(b'\n');
+                    records.bytes.extend((self.as_json)(&item.bytes));
+                    records.bytes.push(b'\n');
                 }
             }
-            records += 1;
+            let length = records.bytes.len();
+            records.ends.push(length);
             let written = self.open.as_ref().map_or(0, |open| open.bytes);
-            let fills = self.limits.bytes > 0 && written + bytes.len() as u64 >= self.limits.bytes;
-            if bytes.len() >= AT_ONCE || fills {
-                self.put(&bytes, records);
-                bytes.clear();
-                records = 0;
+            let fills = self.limits.bytes > 0 && written + length as u64 >= self.limits.bytes;
+            if length >= AT_ONCE || fills {
+                self.put(&records);
+                records.bytes.clear();
+                records.ends.clear();
             }
         }
-        if records > 0 {
-            self.put(&bytes, records);
+        if !records.ends.is_empty() {
+            self.put(&records);
         }
     }
 

@@ -137,6 +137,36 @@ fn what_cannot_be_written_is_counted_and_what_can_be_later_is_written() {
     assert_eq!((files(folder.path()).len(), payloads.counts()), (1, (1, 1)));
 }
 
+/// A limit on the size of files holds for a whole process, so this test runs itself in one of its own.
+#[test]
+fn the_records_before_the_end_of_the_disk_are_kept() {
+    if std::env::var_os("SERVABLE_TEST_SMALL_FILES").is_none() {
+        let name = "payload::tests::the_records_before_the_end_of_the_disk_are_kept";
+        let limited = "trap '' XFSZ; ulimit -f 2; exec \"$0\" --exact \"$1\"";
+        let mut sh = std::process::Command::new("sh");
+        sh.args(["-c", limited]).arg(std::env::current_exe().unwrap()).arg(name);
+        let output = sh.env("SERVABLE_TEST_SMALL_FILES", "1").output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && told.contains("1 passed"), "{told}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place { form: Form::TfRecord, prefix: folder.path().join("logs/of") };
+    let counts = Arc::<Counts>::default();
+    let mut files = Files::new(place, NO_LIMITS, as_json, (counts.clone(), Arc::default()));
+    let of = |bytes: &[u8]| Record { bytes: Bytes::copy_from_slice(bytes), _memory: Reservation::default() };
+    // A kilobyte, or two where the shell counts so, has room for some records of ten, and for none of the last two.
+    let small: Vec<_> = (0..10u8).map(|number| of(&[number; 300])).collect();
+    crate::log_queue::Sink::write(&mut files, small, 0);
+    crate::log_queue::Sink::write(&mut files, vec![of(&[7; 3000]), of(b"8")], 0);
+    let [file] = &self::files(folder.path())[..] else { panic!() };
+    let kept = records(file);
+    assert!((3..10).contains(&kept.len()), "{}", kept.len());
+    assert!(kept.iter().zip(0u8..).all(|(record, number)| *record == [number; 300]));
+    let (written, lost) = (counts.written.load(Relaxed), counts.lost.load(Relaxed));
+    assert_eq!((written as usize, lost as usize), (kept.len(), 12 - kept.len()));
+}
+
 #[test]
 fn files_are_not_for_everybody() {
     use std::os::unix::fs::PermissionsExt;
