@@ -24,6 +24,8 @@ pub(super) struct Delivery {
     what: &'static str,
     to: String,
     lost: Throttled,
+    /// For what waits: it comes of a collector that is away or slow, and is not to hide that.
+    too_many: Throttled,
 }
 
 impl Delivery {
@@ -31,8 +33,9 @@ impl Delivery {
     pub(super) fn new(to: &Destination, what: &'static str) -> Result<Delivery, String> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
         let client = Client::new(to.clone())?;
-        let lost = Throttled::new(QUIET_SECONDS);
-        Ok(Delivery { runtime: Some(runtime), client, within: to.within, what, to: to.to_string(), lost })
+        let (lost, too_many) = (Throttled::new(QUIET_SECONDS), Throttled::new(QUIET_SECONDS));
+        let (runtime, within, to) = (Some(runtime), to.within, to.to_string());
+        Ok(Delivery { runtime, client, within, what, to, lost, too_many })
     }
 
     /// Delivers `message` and returns the answer; `None` if that fails, of which a line tells.
@@ -44,7 +47,16 @@ impl Delivery {
 
     /// Tells, now and then, that something is lost.
     pub(super) fn tell(&self, why: &str) {
-        if let Some(more) = self.lost.pass() {
+        self.warn(&self.lost, why);
+    }
+
+    /// Tells, now and then, that what comes of so many requests did not wait to be sent.
+    pub(super) fn tell_too_many(&self, requests: u64) {
+        self.warn(&self.too_many, &format!("too many wait to be sent: those of {requests} requests"));
+    }
+
+    fn warn(&self, throttled: &Throttled, why: &str) {
+        if let Some(more) = throttled.pass() {
             let more = if more == 0 {
                 String::new()
             } else {

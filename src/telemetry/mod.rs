@@ -121,7 +121,7 @@ struct Sender {
 impl Sink<Ended> for Sender {
     fn write(&mut self, items: Vec<Ended>, dropped: u64) {
         if dropped > 0 {
-            self.delivery.tell(&format!("too many wait to be sent: those of {dropped} requests"));
+            self.delivery.tell_too_many(dropped);
         }
         for ended in items {
             self.spans.extend(spans::of(&ended, &self.engine_of));

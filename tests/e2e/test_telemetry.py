@@ -319,9 +319,17 @@ def check_nobody_waits(address: str) -> None:
         for _ in range(50):
             assert predict(served, "half_plus_two", GOOD).status == 200
         assert until(lambda: lost(served)["failed"] > 0)
-        served.wait_for_line(
-            rf"spans for {re.escape(address)}/v1/traces by HTTP are lost: there is no connection"
-        )
+
+        def are_too_many() -> bool:
+            for _ in range(50):
+                assert predict(served, "half_plus_two", GOOD).status == 200
+            return lost(served)["queue_full"] > 0
+
+        assert until(are_too_many)
+        lines = rf"spans for {re.escape(address)}/v1/traces by HTTP are lost: "
+        # Whichever comes first, it does not hide the other.
+        for why in ("there is no connection", "too many wait to be sent"):
+            assert until(lambda why=why: re.search(lines + why, served.log)), why
 
 
 def test_a_collector_that_hangs_holds_nobody_up(http_collector: Collector) -> None:
