@@ -44,6 +44,8 @@ RECORD = ROOT / "benches" / "results" / "rest.json"
 DOCUMENT = ROOT / "docs" / "performance.md"
 GRPC_READY = r"Running gRPC ModelServer at 0\.0\.0\.0:(\d+)"
 OTHERS = ("start", "memory", "ripple", "returned", "micro")
+SAME_ENGINE = "--engine=tensorflow"
+"""For servers beside bare runs of TensorFlow: the last digits of another engine differ."""
 RIPPLE_SECONDS = 20.0
 RETURNED_CYCLES = 20
 
@@ -170,7 +172,7 @@ class Bench:
         model = self.models[request.model]
         body = BUILD / f"{request.name}.json"
         body.write_bytes(request.body)
-        with self.command.serve(model.base, 0, request.flags) as process:
+        with self.command.serve(model.base, 0, (SAME_ENGINE, *request.flags)) as process:
             port = process.wait_for(r"Exporting HTTP/REST API at:localhost:(\d+)")[1]
             path = f"/v1/models/{request.model}:predict"
             url = f"http://127.0.0.1:{port}{path}"
@@ -188,7 +190,7 @@ class Bench:
         model = self.models[request.model]
         body = BUILD / f"{request.name}.request"
         body.write_bytes(request.body)
-        with self.command.serve(model.base, 0, request.flags) as process:
+        with self.command.serve(model.base, 0, (SAME_ENGINE, *request.flags)) as process:
             port = process.wait_for(GRPC_READY)[1]
             reply = programs.ask_once(port, body)
             echo, echo_port = programs.serve_echo(body.with_suffix(".reply"))
