@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from proxies import rest
 from servers import MODELS, until
 
@@ -88,7 +89,13 @@ def test_what_cannot_be_started_says_why(cluster: Any, tmp_path: Path) -> None:
             serve.delete(name)
 
 
-def test_a_run_that_is_interrupted_ends_what_it_has_begun(cluster: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "last"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_run_that_is_interrupted_ends_what_it_has_begun(
+    cluster: Any, tmp_path: Path, number: signal.Signals, status: int, last: str
+) -> None:
     from ray import serve
 
     file = tmp_path / "config.yaml"
@@ -100,11 +107,11 @@ def test_a_run_that_is_interrupted_ends_what_it_has_begun(cluster: Any, tmp_path
     )
     try:
         assert until(lambda: "waits" in serve.status().applications, 60)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         said, errors = process.communicate(timeout=120)
-        assert process.returncode == 130, errors
+        assert process.returncode == status, errors
         assert said.endswith("waits: ended, as not all of the file runs\n"), said
-        assert errors.endswith("servable ray: interrupted\n"), errors
+        assert errors.endswith(f"servable ray: {last}\n"), errors
         assert "waits" not in serve.status().applications
     finally:
         process.kill()

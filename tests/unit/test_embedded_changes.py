@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from fake_core import FakeCore, FakeError
+from http_stub import answering
 from servers import until
+from test_archive import zip_of
 from test_server import config, model
 
 from servable.config.values import All, Folder, Latest, LifecycleOptions, ModelConfig, Specific
@@ -184,6 +186,23 @@ def test_a_version_that_is_not_in_the_store_is_told_at_once(make: Make, tmp_path
         changing.load(embedded.server, ModelConfig("m", f"{bucket}/m", policy=Specific((1, 99))), LONG)
 
 
+def test_a_version_that_is_not_in_the_archive_is_told_once_that_was_fetched(
+    make: Make, tmp_path: Path
+) -> None:
+    packed = zip_of(**{f"m/{version}/saved_model.pb": b"x" for version in (1, 2)})
+    absent = "Version 99 of servable m is not among those found: 1, 2"
+    with answering((200, packed)) as site:
+        embedded = make(cache_dir=str(tmp_path / "cache"))
+        m = ModelConfig("m", f"{site.address}/m.zip", policy=Specific((1, 99)))
+        with pytest.raises(NotFoundError, match=absent):
+            changing.load(embedded.server, m, LONG)
+        changing.load(embedded.server, replace(m, policy=Specific((1,))), LONG)
+        with pytest.raises(NotFoundError, match=absent):
+            embedded.apply(m)
+        embedded.apply(replace(m, policy=Specific((2, 1))))
+        assert {embedded.core.state["m", version] for version in (1, 2)} == {"AVAILABLE"}
+
+
 def test_nobody_waits_for_a_version_of_a_server_that_stops(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +219,32 @@ def test_a_model_is_loaded_once_all_its_versions_are(
 ) -> None:
     embedded = make(model(tmp_path, "m", 1))
     returned = threading.Event()
+    embedded.core.on_load = slow_first(returned)
+    for name, numbers in (("two", (1, 3)), ("broken", (1, 2))):
+        returned.clear()
+        changing.load(embedded.server, replace(model(tmp_path, name, *numbers), policy=policy), LONG)
+        assert embedded.core.state[name, 1] == "AVAILABLE"
+        returned.set()
+
+
+@pytest.mark.parametrize("policy", [All(), Latest(2), Specific((1, 2)), Specific((1, 3))])
+def test_a_server_has_started_once_all_versions_are_loaded(
+    policy: All | Latest | Specific, make: Make, tmp_path: Path
+) -> None:
+    returned = threading.Event()
+    numbers = policy.versions if isinstance(policy, Specific) else (1, 3)
+    embedded = make(
+        replace(model(tmp_path, "two", *numbers), policy=policy), partly=True, on_load=slow_first(returned)
+    )
+    assert embedded.core.state["two", 1] == "AVAILABLE"
+    told = outcomes.problems(embedded.server.manager)
+    # Versions that are listed are missed, one by one.
+    assert told == ({"two": "model two version 2: it is broken"} if 2 in numbers else {})
+    returned.set()
+
+
+def slow_first(returned: threading.Event) -> Callable[..., None]:
+    """Returns loads of which that of version 1 takes a while, and that of version 2 fails."""
 
     def on_load(name: str, version: int, path: str, options: object) -> None:
         if version == 2:
@@ -208,12 +253,7 @@ def test_a_model_is_loaded_once_all_its_versions_are(
             # Whoever has returned before asks for it too early.
             returned.wait(0.3)
 
-    embedded.core.on_load = on_load
-    for name, numbers in (("two", (1, 3)), ("broken", (1, 2))):
-        returned.clear()
-        changing.load(embedded.server, replace(model(tmp_path, name, *numbers), policy=policy), LONG)
-        assert embedded.core.state[name, 1] == "AVAILABLE"
-        returned.set()
+    return on_load
 
 
 def test_a_start_with_a_part_of_the_models_tells_of_the_rest(make: Make, tmp_path: Path) -> None:

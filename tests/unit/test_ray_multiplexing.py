@@ -262,6 +262,55 @@ def test_the_cache_has_models_of_a_store_that_is_silent(run: Any, monkeypatch: p
     run(test)
 
 
+def test_a_store_that_stalls_in_a_download_holds_up_no_other_model(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(setup: Setup) -> None:
+        silence, asked = threading.Event(), []
+
+        def bring_late(model: ModelConfig, cache: str) -> None:
+            asked.append(model.name)
+            if model.name == "large":
+                silence.wait(20)
+            if model.name == "odd":
+                raise OSError("no connection")
+
+        monkeypatch.setattr(multiplexing, "find", lambda *_: None)
+        monkeypatch.setattr(multiplexing, "bring_ahead", bring_late)
+        store = {name: Model(f"s3://store/{name}") for name in ("large", "small", "odd")}
+        await setup.multiplexer.change({**setup.any(), **store})
+        waiting = [asyncio.create_task(setup.ask("large")) for _ in range(3)]
+        await reached(lambda: asked == ["large"])
+        # Who leaves takes it from nobody.
+        waiting.pop(0).cancel()
+        for name in ("a", "small", "odd"):
+            assert await setup.ask(name), name
+        silence.set()
+        assert await asyncio.gather(*waiting) == [True, True]
+        assert setup.server.loads() == ["a", "small", "odd", "large"]
+        assert asked == ["large", "small", "odd"]
+
+    run(test, "a", most=9)
+
+
+def test_a_download_that_takes_too_long_is_told(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(setup: Setup) -> None:
+        monkeypatch.setattr(multiplexing, "find", lambda *_: None)
+        monkeypatch.setattr(multiplexing, "bring_ahead", lambda *_: silence.wait(20))
+        await setup.multiplexer.change({"large": Model("s3://store/large")})
+        for _ in range(2):
+            with pytest.raises(
+                UnavailableError, match="Model large could not be loaded: s3://store does not"
+            ):
+                await setup.ask("large")
+        assert setup.server.loads() == []
+        silence.set()
+
+    silence = threading.Event()
+    monkeypatch.setattr(multiplexing, "LOAD_SECONDS", 0.01)
+    run(test)
+
+
 def test_what_cannot_be_loaded_is_tried_more_rarely(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(setup: Setup) -> None:
         now = time.monotonic()

@@ -25,6 +25,7 @@ from servable.config.model_paths import cache_dir, is_remote, model_from_path
 from servable.config.values import All, Latest, ModelConfig, Specific, VersionPolicy
 from servable.errors import StatusError
 from servable.sources import AspiredVersion, Receiver
+from servable.sources.ahead import bring_ahead
 from servable.sources.cache import Cache, RemoteFile, digest, md5_of
 from servable.sources.remote import RemoteSource, pause_after
 from servable.sources.routing import RoutedSource
@@ -583,3 +584,25 @@ def test_where_the_cache_is() -> None:
     assert cache_dir("/models/cache", {}) == "/models/cache"
     assert cache_dir("", {"XDG_CACHE_HOME": "/x"}) == "/x/servable"
     assert cache_dir("", {}) == os.path.expanduser("~/.cache/servable")
+
+
+def test_a_model_is_brought_before_a_server_asks_for_it(tmp_path: Path) -> None:
+    bucket, cache = f"memory://bucket-{uuid.uuid4().hex}", str(tmp_path / "cache")
+    files = fsspec.filesystem("memory")
+    for version in (1, 2, 3):
+        files.pipe(f"{bucket}/m/{version}/saved_model.pb", GRAPH)
+    m = ModelConfig("m", f"{bucket}/m", policy=Specific((1, 3)))
+    bring_ahead(m, cache)
+    found = Cache(cache, m.base_path).versions()
+    assert sorted(found) == [1, 3]
+    before = {place: os.stat(place).st_ino for place in found.values()}
+    # Again, it is not fetched again; and it is nobody's, so that it can go.
+    bring_ahead(m, cache)
+    found = Cache(cache, m.base_path).versions()
+    assert {place: os.stat(place).st_ino for place in found.values()} == before
+    bring_ahead(ModelConfig("m", m.base_path, policy=Latest()), cache)
+    assert sorted(Cache(cache, m.base_path).versions()) == [3]
+    with pytest.raises(FileNotFoundError):
+        bring_ahead(ModelConfig("none", f"{bucket}/none"), cache)
+    for path in (str(tmp_path), "http://127.0.0.1:9/m.zip"):
+        bring_ahead(ModelConfig("m", path), cache)

@@ -1,7 +1,7 @@
 """``servable ray run CONFIG``: serves the models of a file by Ray Serve.
 
 Exit statuses: 0 success, 1 it cannot be run, 2 the command line or the file is wrong, 130 interrupted before
-it ran.
+it ran, 143 ended by SIGTERM before it ran.
 """
 
 from __future__ import annotations
@@ -9,10 +9,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from servable.errors import MissingPackageError, StatusError, UsageError
 
+if TYPE_CHECKING:
+    from servable.ray.configuration import Configuration
+
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,12 +50,7 @@ def ray(argv: Sequence[str]) -> int:
             names = ", ".join(one.name for one in configuration.applications)
             print(f"{given.config} is right: {names}")
             return 0
-        from servable.ray.running import run, wait
-
-        is_up = run(configuration, _say, stays=given.detach)
-        if is_up and not given.detach:
-            wait(configuration, _say)
-        return 0 if is_up else 1
+        return _run(configuration, given.detach)
     except KeyboardInterrupt:
         print("servable ray: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -60,6 +60,19 @@ def ray(argv: Sequence[str]) -> int:
     except (MissingPackageError, StatusError, RuntimeError, ConnectionError) as error:
         print(f"servable ray: {error}", file=sys.stderr)
         return 1
+
+
+def _run(configuration: Configuration, stays: bool) -> int:
+    from servable.ray.running import Terminated, run, wait
+
+    try:
+        is_up = run(configuration, _say, stays)
+    except Terminated:
+        print("servable ray: terminated", file=sys.stderr)
+        return EXIT_TERMINATED
+    if is_up and not stays:
+        wait(configuration, _say)
+    return 0 if is_up else 1
 
 
 def _say(line: str) -> None:

@@ -85,7 +85,7 @@ def _wait(server: Server, models: Sequence[ModelConfig], until: float) -> None:
             raise _late(model.name, "it is still being loaded")
         raise status_error("NOT_FOUND", f"model {model.name}: no version was found in {model.base_path}")
     for model in models:
-        versions.wait_for_listed(manager, model, until)
+        versions.wait_for_listed(server, model, until)
 
 
 def _late(name: str, why: str) -> StatusError:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, cast
 
-from servable.embedded import former, logs, process
+from servable.embedded import former, logs, process, versions
 from servable.embedded.beside import Beside
 from servable.embedded.configuration import Flag, configuration
 from servable.embedded.exporting import ExportFolder
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 64
 """Most calls of ``apredict`` that are under way at once; each takes a thread, which waits."""
+LONGEST_LOAD = 600.0
+"""Seconds that a load is waited for, if nothing else is said."""
 _SETTLED = ANSWERS | {Availability.FAILED, Availability.FAILING, Availability.MISSING}
 
 
@@ -110,7 +113,8 @@ class Running:
 def begin(what: object, name: str, flags: Mapping[str, Flag], partly: bool = False) -> Running:
     """Starts a server, and returns it once every model is available and the ports are open.
 
-    One that is loaded on demand is available before it is loaded. partly: one is enough, once the others have
+    One that is loaded on demand is available before it is loaded; one of several versions, once each of them
+    serves or has failed. partly: one is enough, once the others have
     failed, or are not there; the server goes on to try them. Of a model whose latest version fails, the one
     before is available, as if the server had run before that came.
 
@@ -144,6 +148,7 @@ def _start(server: InnerServer, partly: bool = False) -> None:
     if server.start():
         # A load that takes long has not been waited for.
         server.manager.wait(lambda now: all(one in _SETTLED for one in now.values()))
+        versions.wait_for_outcomes(server.manager, server.config.models, time.monotonic() + LONGEST_LOAD)
     errors, models = server.manager.errors(), server.config.models
     if partly:
         former.stand_in(server.manager, models)

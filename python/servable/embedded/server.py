@@ -15,7 +15,7 @@ from servable.embedded import changing, display, logs, outcomes, process
 from servable.embedded.configuration import Flag
 from servable.embedded.display import VersionStatus
 from servable.embedded.models import NO_EXPORTS, model_configs
-from servable.embedded.running import Running, begin
+from servable.embedded.running import LONGEST_LOAD, Running, begin
 from servable.errors import (
     FailedPreconditionError,
     MissingPackageError,
@@ -26,9 +26,6 @@ from servable.errors import (
 
 if TYPE_CHECKING:
     from servable import _core
-
-LONGEST_LOAD = 600.0
-"""Seconds that a change of models waits for them, if nothing else is said."""
 
 
 class Server:

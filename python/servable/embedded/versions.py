@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from servable.config.model_paths import is_remote
 from servable.config.values import All, Latest, ModelConfig, Specific
 from servable.embedded.beside import Beside
 from servable.errors import UnavailableError, status_error
 from servable.lifecycle.manager import Manager
-from servable.sources.absence import absent
+from servable.serving.server import Server
+from servable.sources.absence import absent, absent_among
 
 GLANCE_SECONDS = 0.05
 """Between two looks at what the manager tells nobody of."""
@@ -19,7 +21,8 @@ GLANCE_SECONDS = 0.05
 def wait_for_outcomes(manager: Manager, models: Sequence[ModelConfig], until: float) -> None:
     """Waits until each version that was found of these models serves or has failed, or it is ``until``.
 
-    Only of models that are to serve all their versions, or the latest few: of others, the model says enough.
+    Only of models that are to serve all their versions, some of them, or the latest few: of others, the model
+    says enough.
     """
     names = [model.name for model in models if _serves_several(model)]
 
@@ -36,16 +39,18 @@ def wait_for_outcomes(manager: Manager, models: Sequence[ModelConfig], until: fl
 
 def _serves_several(model: ModelConfig) -> bool:
     policy = model.policy
+    if isinstance(policy, Specific):
+        return len(policy.versions) > 1
     return isinstance(policy, All) or (isinstance(policy, Latest) and policy.count > 1)
 
 
-def wait_for_listed(manager: Manager, model: ModelConfig, until: float) -> None:
+def wait_for_listed(server: Server, model: ModelConfig, until: float) -> None:
     """Returns once each version that the model's policy lists is available; at once if it lists none.
 
     Raises ``StatusError``: that of a load that failed, NOT_FOUND for a version that is not there,
     DEADLINE_EXCEEDED once it is ``until``, UNAVAILABLE if the server stops.
     """
-    looking: Beside[str] | None = None
+    manager, absence = server.manager, _Absence(server, model)
     for version in model.policy.versions if isinstance(model.policy, Specific) else ():
         while not manager.is_available(model.name, version):
             failure = manager.failure(model.name, version)
@@ -53,10 +58,7 @@ def wait_for_listed(manager: Manager, model: ModelConfig, until: float) -> None:
                 _, error = failure
                 message = f"model {model.name} version {version}: {error.message}"
                 raise status_error(error.code, message, error.hint)
-            if looking is None and version not in manager.conditions(model.name):
-                # Beside, as a store may fall silent. Who cannot be looked at may be found by the source yet.
-                looking = Beside(partial(absent, model))
-            if looking is not None and (said := looking.value_now()):
+            if said := absence.of(version):
                 raise status_error("NOT_FOUND", said)
             if time.monotonic() > until:
                 late = f"model {model.name}: version {version} is not available"
@@ -64,3 +66,26 @@ def wait_for_listed(manager: Manager, model: ModelConfig, until: float) -> None:
             if not manager.wait(lambda _: True, 0):
                 raise UnavailableError("UNAVAILABLE", "The server is stopping")
             time.sleep(GLANCE_SECONDS)
+
+
+class _Absence:
+    """Finds out whether a version that is listed is not there."""
+
+    def __init__(self, server: Server, model: ModelConfig) -> None:
+        self._server = server
+        self._model = model
+        self._looking: Beside[str] | None = None
+
+    def of(self, version: int) -> str:
+        """Returns a line if the version, or another one that is listed, is not there; else "".
+
+        The source knows what its last look at a store has found. A folder is looked at beside, as a disk may
+        fall silent. What cannot be looked at may be found by the source yet.
+        """
+        model = self._model
+        if is_remote(model.base_path):
+            found = self._server.source.listed(model.name)
+            return "" if found is None else absent_among(model, found)
+        if self._looking is None and version not in self._server.manager.conditions(model.name):
+            self._looking = Beside(partial(absent, model))
+        return (self._looking.value_now() or "") if self._looking is not None else ""

@@ -2,7 +2,8 @@
 
 Ray counts the models and tells its routers which replica has which; the server of the replica has them. Ray
 makes room before it knows what comes of a load: so it is asked only for what is there, and not at once again
-for what has failed. One load or change of the server is under way at a time.
+for what has failed. One load or change of the server is under way at a time; what a store has is fetched
+before, beside other loads.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from servable.ray.failures import Failures
 from servable.ray.finding import find, is_cached
 from servable.ray.looks import Looks
 from servable.ray.models import PLACE, SAFE_NAME, Model
+from servable.sources.ahead import bring_ahead
 
 if TYPE_CHECKING:
     from servable.embedded import Server
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 UNLOAD_SECONDS = 30.0
 """Seconds that the unloading of a model is waited for before the next is loaded."""
 LOAD_SECONDS = 300.0
-"""Longest time of a load: no other one begins meanwhile, nor does a change."""
+"""Longest time of a load: no other one begins meanwhile, nor does a change. As long for what is fetched."""
 ABSENT_SECONDS = 5.0
 """Seconds for which a model that was not found is not looked for again."""
 
@@ -97,6 +99,8 @@ class Multiplexer:
         self._absent = Failures(lambda _: ABSENT_SECONDS)
         self._broken = Failures(pause_after)
         self._looks = Looks()
+        self._fetches = Looks(longest=LOAD_SECONDS)
+        self._fetching: dict[str, asyncio.Task[None]] = {}
 
     @asynccontextmanager
     async def held(self, name: str) -> AsyncIterator[None]:
@@ -118,7 +122,8 @@ class Multiplexer:
     async def change(self, models: Mapping[str, Model]) -> None:
         """Takes over other places; what is loaded follows them. Raises ``StatusError``."""
         await asyncio.to_thread(self._change, dict(models))
-        self._looks.keep(model.path for model in self._models.values())
+        for looks in (self._looks, self._fetches):
+            looks.keep(model.path for model in self._models.values())
 
     async def _ready(self, name: str) -> Loaded:
         """Returns a model that is loaded, and held."""
@@ -140,6 +145,7 @@ class Multiplexer:
             self._broken.check(name)
             self._absent.check(name)
             await self._find(name)
+            await self._fetch(name)
             async with self._turn:
                 # Of those who ask for it at the same time, one has it tried.
                 self._broken.check(name)
@@ -159,6 +165,30 @@ class Multiplexer:
             # The server has a model of the cache without its store.
             if not is_remote(place.path) or not await asyncio.to_thread(self._is_cached, place, name):
                 raise
+
+    async def _fetch(self, name: str) -> None:
+        """Has what a store has of a model be on this node; whoever asks for the same waits for the same.
+
+        Raises ``UnavailableError`` if that takes too long. What fails otherwise, the load tells of.
+        """
+        place = self._place(name)
+        if place is None or not is_remote(place.path):
+            return
+        if name not in self._fetching:
+            call = partial(self._bring, place, name)
+            fetching = asyncio.create_task(self._fetches.look(place.path, call))
+            self._fetching[name] = fetching
+            fetching.add_done_callback(partial(self._fetched, name))
+        fetching = self._fetching[name]
+        await asyncio.wait([fetching])
+        if (error := fetching.exception()) is not None:
+            raise self._failed(name, error) if isinstance(error, StatusError) else error
+
+    def _fetched(self, name: str, fetching: asyncio.Task[None]) -> None:
+        del self._fetching[name]
+        if not fetching.cancelled():
+            # Who waited for it may have left, and then nobody takes it.
+            fetching.exception()
 
     def _place(self, name: str) -> Model | None:
         known = self._models.get(name)
@@ -184,6 +214,12 @@ class Multiplexer:
             raise
         except StatusError as error:
             raise self._failed(name, error) from None
+
+    def _bring(self, place: Model, name: str) -> None:
+        try:
+            bring_ahead(place.config(name), self._cache)
+        except Exception as error:  # stores raise what they like
+            _log.info("model %s was not fetched before its load: %s", name, error)
 
     def _is_cached(self, place: Model, name: str) -> bool:
         return is_cached(place.config(name), self._cache)

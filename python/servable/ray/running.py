@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from servable.embedded.server import LONGEST_LOAD
+from servable.embedded.running import LONGEST_LOAD
 from servable.errors import UsageError
 from servable.ray.cluster_address import checked, try_to_reach
 from servable.ray.configuration import Application, Configuration
@@ -25,19 +25,23 @@ PROBLEM_SECONDS = LONGEST_LOAD + 60.0
 """Seconds that the replicas have to say whether their models are those that were wanted, once they are."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came before the applications ran."""
+
+
 def run(configuration: Configuration, say: Callable[[str], None], stays: bool = False) -> bool:
     """Brings the applications to the cluster, and returns once they answer, or with False if one does not.
 
     stays: they go on without this program, with which a cluster that it began would end. Raises
     ``RuntimeError`` for one that cannot be started, ``ConnectionError`` if there is no cluster, and
     ``UsageError`` for what Ray refuses. Those that run already are changed: without a restart if only their
-    models differ. Others are left. If one does not answer, or the program is interrupted, those that were
-    not there before end, unless all stay.
+    models differ. Others are left. If one does not answer, or the program is interrupted, also by SIGTERM
+    (``Terminated``), those that were not there before end, unless all stay.
     """
     ray, serve = ray_and_serve()
     address = configuration.address or checked(os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS")
     _connect(ray, address, stays)
-    with _reasons(ray):
+    with _reasons(ray), _interrupted_by_sigterm():
         _start_proxies(serve, configuration)
         if not _are_run(serve, configuration, say, stays):
             return False
@@ -271,6 +275,20 @@ def _reasons(ray: Any) -> Iterator[None]:
         yield
     except ray.exceptions.RayError as error:
         raise RuntimeError(f"Ray: {reason(error)}") from error
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Raises ``Terminated`` where the program is, for SIGTERM, which would end it on the spot."""
+
+    def interrupt(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

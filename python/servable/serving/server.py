@@ -118,7 +118,7 @@ class Server:
             self._core = make_core(config.core)
         core = self._core
         listing = listing_of_bucket(config)
-        source = source_of(config, listing)
+        self.source = source = source_of(config, listing)
         inventory = Inventory(self.report)
         self._room = self._memory_budget(core) if config.lifecycle.memory_budget else None
         self._preparing = PreparingCore(core, partial(conversion_of, config), self._room, source)

@@ -142,6 +142,15 @@ class RemoteSource:
                 follower.stop(leave=True)
             self._followers = {}
 
+    def listed(self, model: str) -> tuple[int, ...] | None:
+        """Returns the versions that its store had when it was last looked at, ascending.
+
+        None if that has not succeeded yet, for the model as it is configured now.
+        """
+        with self._lock:
+            follower = self._followers.get(model)
+        return None if follower is None else follower.model.listed
+
     def _is_followed(self, folder: str) -> bool:
         """True if a model uses this folder of the cache."""
         with self._lock:

@@ -76,6 +76,7 @@ class RemoteModel:
         # Versions that nothing needs any more, which the cache has not been told of.
         self._left: set[int] = set()
         self._store: Store | None = None
+        self._listed: tuple[int, ...] | None = None
         self._announced: tuple[AspiredVersion, ...] | None = None
         self._before: tuple[AspiredVersion, ...] = ()
         self._offers: dict[str, _Offer] = {}
@@ -95,6 +96,11 @@ class RemoteModel:
     def stopped(self) -> threading.Event:
         """Set once it announces nothing any more."""
         return self._stopped
+
+    @property
+    def listed(self) -> tuple[int, ...] | None:
+        """The versions in the store at the last look that succeeded, ascending; None before there was one."""
+        return self._listed
 
     def follows(self, model: ModelConfig) -> bool:
         """True if ``model`` has the base path and policy being followed."""
@@ -141,6 +147,7 @@ class RemoteModel:
         store = self._opened()
         with self._silence_bridged():
             listed = store.versions()
+        self._listed = tuple(sorted(listed))
         wanted = choose(self._model.policy, listed)
         ready, failure = self._found(store, {version: listed[version] for version in wanted})
         if failure is not None:
