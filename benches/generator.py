@@ -158,7 +158,7 @@ def by_turns(tools: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, l
     """Lets tools take turns; the one that begins changes."""
     found: dict[str, list[Any]] = {name: [] for name in tools}
     for number in range(rounds):
-        for name in list(tools) if number % 2 else reversed(tools):
+        for name in list(tools) if number % 2 else reversed(list(tools)):
             found[name].append(tools[name]())
     return found
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from large import FORMATS, large_model, serving
@@ -30,14 +31,16 @@ def still_open(pid: int, folder: Path) -> list[str]:
     return sorted({path for path in opened + mapped if path.startswith(str(folder))})
 
 
-def run(folder: Path, form: str, options: argparse.Namespace) -> list[int]:
-    """Returns the resident bytes after each cycle."""
+def run(
+    folder: Path, cycles: int, megabytes: int, form: str = "saved_model", flags: Sequence[str] = ()
+) -> list[int]:
+    """Returns the resident bytes after each cycle, with a model of so many megabytes in ``folder``."""
     resident: list[int] = []
-    large = large_model(folder, options.megabytes, form)
-    with serving(folder, large, *options.flag) as server:
+    large = large_model(folder, megabytes, form)
+    with serving(folder, large, *flags) as server:
         pid = server.process.pid
         print(f"{form}, before: {memory_bytes(pid, 'VmRSS') / 1e6:.0f} MB", flush=True)
-        for cycle in range(options.cycles):
+        for cycle in range(cycles):
             server.come_and_go()
             wait_until(lambda: not still_open(pid, large), SETTLE_SECONDS, f"the files of {large} to close")
             resident.append(memory_bytes(pid, "VmRSS"))
@@ -59,7 +62,7 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         ratios = {}
         for form in options.formats:
-            resident = run(folder, form, options)
+            resident = run(folder, options.cycles, options.megabytes, form, options.flag)
             ratios[form] = resident[-1] / resident[0]
     for form, ratio in ratios.items():
         print(f"{form}: after {options.cycles} cycles {ratio:.2f} times what the first left")
