@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -256,6 +257,8 @@ class Bench:
 def main(argv: Sequence[str]) -> int:
     """Measures, prints and writes; returns the exit status."""
     options = arguments(argv)
+    # The kernels of bare runs are those of the server by default; TensorFlow decides by the processor.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     settings = (
         Settings(1, 1.0, 1.0, 0.5, 3, 0.0)
         if options.quick
