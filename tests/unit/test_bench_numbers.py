@@ -261,6 +261,19 @@ def test_a_terminal_shows_how_a_load_goes_and_a_file_does_not() -> None:
     assert terminal.getvalue() == f"\r\x1b[K{line}\r\x1b[K"
 
 
+def test_progress_is_one_line_of_a_narrow_terminal_and_nothing_on_a_dumb_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal = Terminal()
+    bench_output.Progress(terminal).tell("asking half_plus_two at http://127.0.0.1:8501")
+    assert terminal.getvalue() == "\r\x1b[Kasking half_plus_t…"
+    monkeypatch.setenv("TERM", "dumb")
+    dumb = Terminal()
+    bench_output.Progress(dumb).tell("asking")
+    assert dumb.getvalue() == ""
+
+
 def test_a_server_is_given_up_after_nothing_but_failures() -> None:
     def given_up(*looks: tuple[float, int, int], longest: float = 0.1) -> float | None:
         watch = Watch(5.0)

@@ -223,7 +223,8 @@ def test_no_server_no_model_no_metadata(capsys: pytest.CaptureFixture[str]) -> N
         assert bench([model(stub), "--shape=y=1"]) == 2
         assert "it has: x" in capsys.readouterr().err
     with answering((200, METADATA), GOOD) as stub:
-        assert "cannot be written" in said(model(stub), "--json=/no/such/folder/a.json")
+        for path, why in (("/no/such/folder/a.json", "its folder is not there"), ("/dev", "it is a folder")):
+            assert f"{path} cannot be written: {why}" in said(model(stub), f"--json={path}")
 
 
 def test_two_servers_are_compared_by_turns(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

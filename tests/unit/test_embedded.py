@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import types
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,9 +15,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from servable.config.values import ModelConfig
-from servable.embedded.configuration import Flag, _written, check_library
+from servable.embedded.configuration import Flag, _written, check_library, parsed
 from servable.embedded.display import VersionStatus, line, table
-from servable.embedded.exporting import ExportFolder
+from servable.embedded.exporting import ExportFolder, export
 from servable.embedded.last_thread import LastThread
 from servable.embedded.models import model_configs
 from servable.engines import tensorflow_library
@@ -38,6 +39,52 @@ from servable.errors import FailedPreconditionError, InvalidArgumentError
 )
 def test_flags_are_written_as_on_the_command_line(name: str, value: Flag, expected: list[str]) -> None:
     assert list(_written(name, value)) == expected
+
+
+def test_none_is_what_an_embedded_server_has_without_the_flag() -> None:
+    given = parsed({"host": None, "engine": None, "max_num_load_retries": None, "port": None})
+    assert given.text("host") == "127.0.0.1"
+    assert given.text("engine") == "tensorflow"
+    assert given.integer("max_num_load_retries") == 0
+    assert given.port("port") is None
+
+
+class _Exported:
+    """Stands for a Keras model, and lets another thread go on in the midst of its export."""
+
+    def __init__(self, midst: Callable[[], object]) -> None:
+        self._midst = midst
+
+    def export(self, folder: str) -> None:
+        self._midst()
+
+
+Model = type("Model", (_Exported,), {"__module__": "keras.src.models.model"})
+
+
+def test_standard_output_is_there_again_after_exports_at_once() -> None:
+    before = sys.stdout
+    first_is_in, second_is_in = threading.Event(), threading.Event()
+
+    def first() -> None:
+        first_is_in.set()
+        # As long as the second needs where both are let in; where it has to wait, no longer than this.
+        second_is_in.wait(0.2)
+
+    def second() -> None:
+        second_is_in.set()
+        threads[0].join(0.2)
+
+    threads = [
+        threading.Thread(target=export, args=(Model(first), "1")),
+        threading.Thread(target=export, args=(Model(second), "2")),
+    ]
+    threads[0].start()
+    first_is_in.wait()
+    threads[1].start()
+    for one in threads:
+        one.join()
+    assert sys.stdout is before
 
 
 def test_there_is_one_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,12 @@ def test_an_error_of_the_server(capsys: Capture) -> None:
     assert printed.err == "servable predict: NOT_FOUND: no such model\n"
 
 
+def test_what_a_server_says_tells_the_terminal_nothing(capsys: Capture) -> None:
+    with answering((404, {"error": "no \x1b[2Jsuch\x9b2J model"})) as stub:
+        assert cli.main(["predict", "m", "1", "--server", stub.address]) == 1
+    assert capsys.readouterr().err == "servable predict: NOT_FOUND: no \\x1b[2Jsuch\\x9b2J model\n"
+
+
 def test_no_server(capsys: Capture) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -24,6 +24,7 @@ from servable.bench.search import RateSearch, meets
 from servable.bench.statistics import Ratio, ratio
 from servable.cli import bench_arguments as arguments, bench_output as output
 from servable.cli.bench_arguments import compare_parser, load_parser
+from servable.cli.printable import printable
 from servable.errors import ServableError, UsageError
 
 EXIT_ERROR = 1
@@ -58,7 +59,7 @@ def bench(argv: Sequence[str]) -> int:
         return EXIT_USAGE
     except ServableError as error:
         progress.clear()
-        print(f"servable bench: {error}", file=sys.stderr)
+        print(printable(f"servable bench: {error}"), file=sys.stderr)
         return EXIT_ERROR
 
 
@@ -66,10 +67,21 @@ def _check_files(options: argparse.Namespace) -> None:
     """Finds out before a load what cannot be written after it."""
     charts = (*options.latency_chart, *options.throughput_chart)
     for path in (*charts, options.json, options.csv):
-        if path and path != output.STDOUT and not os.access(os.path.dirname(path) or ".", os.W_OK):
-            raise ServableError(f"{path} cannot be written: its folder is not there, or not writable")
+        if path and path != output.STDOUT and (why := _unwritable(path)):
+            raise ServableError(f"{path} cannot be written: {why}")
     for path in charts:
         check_chart(path)
+
+
+def _unwritable(path: str) -> str:
+    """Returns why a file cannot be written; "" if it can."""
+    if os.path.isdir(path):
+        return "it is a folder"
+    if os.path.exists(path):
+        # Such as a pipe below /dev/fd, which need not be in a folder that may be written.
+        return "" if os.access(path, os.W_OK) else "it is not writable"
+    folder = os.path.dirname(path) or "."
+    return "" if os.access(folder, os.W_OK) else "its folder is not there, or not writable"
 
 
 class _Bench:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from servable.bench.sample import QUANTILES, SATURATED, Sample, Seen
 from servable.bench.statistics import FEWEST_ROUNDS, Ratio
+from servable.cli.printable import printable
 from servable.cli.table import table
 from servable.errors import ServableError
 from servable.sizes import size_text
@@ -34,7 +37,8 @@ class Progress:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._shown = self._stream is not None and self._stream.isatty()
+        is_terminal = self._stream is not None and self._stream.isatty()
+        self._shown = is_terminal and os.environ.get("TERM") != "dumb"
 
     def of(self, load: str, duration: float) -> Callable[[float, int, int, BenchTimes], None]:
         """Returns what shows one load."""
@@ -60,6 +64,9 @@ class Progress:
             self._write("")
 
     def _write(self, text: str) -> None:
+        # A line that is wrapped could not be cleared any more.
+        width = max(shutil.get_terminal_size().columns - 1, 1)
+        text = text if len(text) <= width else text[: width - 1] + "…"
         self._stream.write(f"\r\x1b[K{text}")
         self._stream.flush()
 
@@ -109,7 +116,7 @@ def remarks_on(sample: Sample) -> list[str]:
     """Returns what has to be known beside the numbers: failures by kind, and limits of the generator."""
     remarks = []
     for one in sorted(sample.all.failures, key=lambda one: -one.count):
-        said = f", the first: {one.text}" if one.text else ""
+        said = f", the first: {printable(one.text)}" if one.text else ""
         remarks.append(f"{sample.load}: {one.count} times {one.shown}{said}")
     if sample.interrupted:
         remarks.append(f"{sample.load}: interrupted after {sample.seconds:.1f} s")

@@ -15,6 +15,7 @@ import sys
 from servable.bench.asking import NotAnsweredError, Server
 from servable.bench.plan import CoreTarget
 from servable.bench.target import Target, parse_target
+from servable.cli.printable import printable
 from servable.cli.tls_options import add_tls_options
 from servable.errors import ServableError, StatusError, UsageError
 
@@ -61,9 +62,9 @@ def openapi(argv: list[str]) -> int:
         print(f"servable openapi: {error}\nsee servable openapi --help", file=sys.stderr)
         return EXIT_USAGE
     except ServableError as error:
-        print(f"servable openapi: {error}", file=sys.stderr)
+        print(printable(f"servable openapi: {error}"), file=sys.stderr)
         if isinstance(error, StatusError) and error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+            print(printable(f"hint: {error.hint}"), file=sys.stderr)
         return EXIT_ERROR
     return 0
 

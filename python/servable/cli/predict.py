@@ -14,6 +14,7 @@ from typing import TextIO
 
 from servable.cli.ending import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_READER
 from servable.cli.predict_values import read_inputs
+from servable.cli.printable import printable
 from servable.cli.tls_options import add_tls_options
 from servable.errors import ServableError, StatusError, UnavailableError, UsageError
 
@@ -55,10 +56,10 @@ def predict(argv: list[str]) -> int:
         print(f"servable predict: {error}\nsee servable predict --help", file=sys.stderr)
         return EXIT_USAGE
     except ServableError as error:
-        print(f"servable predict: {error}", file=sys.stderr)
+        print(printable(f"servable predict: {error}"), file=sys.stderr)
         hint = _hint(error, options)
         if hint:
-            print(f"hint: {hint}", file=sys.stderr)
+            print(printable(f"hint: {hint}"), file=sys.stderr)
         return EXIT_ERROR
 
 

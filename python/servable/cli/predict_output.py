@@ -10,6 +10,8 @@ from typing import Any
 
 from servable.client.values.arrays import Array
 
+_CONTROLS = re.compile("[\x7f-\x9f]")
+"""What a terminal may obey, and JSON need not escape."""
 WIDEST_CELL = 60
 """Widest table cell, in characters; longer texts end in ``…``."""
 
@@ -59,7 +61,7 @@ def _text(array: Array) -> str:
 
 
 def _dumped(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def _plain(array: Array) -> Any:

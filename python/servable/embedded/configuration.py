@@ -64,7 +64,8 @@ def parsed(flags: Mapping[str, Flag], base_path: str = os.sep) -> Arguments:
     for name in flags:
         if name in _REFUSED:
             raise UsageError(f"{name} is not for an embedded server: {_REFUSED[name]}")
-    line = [one for name, value in {**DEFAULTS, **flags}.items() for one in _written(name, value)]
+    given = {name: value for name, value in flags.items() if value is not None or name in _PORTS}
+    line = [one for name, value in {**DEFAULTS, **given}.items() for one in _written(name, value)]
     return parse([*line, f"--model_base_path={base_path}"], serve=True)
 
 

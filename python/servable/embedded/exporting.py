@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
@@ -136,9 +137,19 @@ def _unknown(what: object) -> InvalidArgumentError:
     )
 
 
+_QUIET = threading.Lock()
+"""Held while the process prints nothing: two who take its output away at once may not bring it back."""
+
+
 @contextmanager
 def _quietly(tensorflow: Any) -> Iterator[None]:
-    """Prints nothing, and logs no more than errors."""
+    """Prints nothing, and logs no more than errors; in one thread at a time."""
+    with _QUIET, _silence(tensorflow):
+        yield
+
+
+@contextmanager
+def _silence(tensorflow: Any) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in (("tensorflow", "absl") if tensorflow else ())]
     levels = [one.level for one in loggers]
     for one in loggers:

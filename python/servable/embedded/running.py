@@ -114,9 +114,9 @@ def begin(what: object, name: str, flags: Mapping[str, Flag], partly: bool = Fal
     """Starts a server, and returns it once every model is available and the ports are open.
 
     One that is loaded on demand is available before it is loaded; one of several versions, once each of them
-    serves or has failed. partly: one is enough, once the others have failed, or are not there; the server goes
-    on to try them. Of a model whose latest version fails, the one before is available, as if the server had
-    run before that came.
+    serves or has failed. partly: one is enough, once the others have failed, or are not there; the server
+    goes on to try them. Of a model whose latest version fails, the one before is available, as if the server
+    had run before that came.
 
     Raises ``StatusError`` if a model is not, ``UsageError`` for flags that are wrong, and
     ``TensorFlowNotFoundError``; nothing is left of it then.
