@@ -253,6 +253,8 @@ def test_the_cache_has_models_of_a_store_that_is_silent(run: Any, monkeypatch: p
         monkeypatch.setattr(looks, "LOOK_SECONDS", 0.01)
         monkeypatch.setattr(multiplexing, "find", lambda *_: silence.wait(20))
         monkeypatch.setattr(multiplexing, "is_cached", lambda model, _: model.name == "kept")
+        # It would not answer a fetch either.
+        monkeypatch.setattr(multiplexing, "bring_ahead", lambda *_: silence.wait(60))
         await setup.multiplexer.change({name: Model(f"s3://away/{name}") for name in ("kept", "other")})
         assert await setup.ask("kept")
         with pytest.raises(UnavailableError, match="s3://away does not answer"):

@@ -144,8 +144,8 @@ class Multiplexer:
         if name not in self._here:
             self._broken.check(name)
             self._absent.check(name)
-            await self._find(name)
-            await self._fetch(name)
+            if await self._find(name):
+                await self._fetch(name)
             async with self._turn:
                 # Of those who ask for it at the same time, one has it tried.
                 self._broken.check(name)
@@ -154,17 +154,21 @@ class Multiplexer:
         found = await self._loaded(name)
         return found
 
-    async def _find(self, name: str) -> None:
-        """Raises the ``StatusError`` of a model that is not there."""
+    async def _find(self, name: str) -> bool:
+        """Raises the ``StatusError`` of a model that is not there.
+
+        Returns False if its store does not answer, and the cache has it: the server then does without it.
+        """
         place = self._place(name)
         if place is None:
-            return
+            return True
         try:
             await self._looks.look(place.path, partial(self._look, place, name))
         except UnavailableError:
-            # The server has a model of the cache without its store.
             if not is_remote(place.path) or not await asyncio.to_thread(self._is_cached, place, name):
                 raise
+            return False
+        return True
 
     async def _fetch(self, name: str) -> None:
         """Has what a store has of a model be on this node; whoever asks for the same waits for the same.
