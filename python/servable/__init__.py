@@ -54,6 +54,8 @@ if TYPE_CHECKING:
         UsageError as UsageError,
     )
 
+    __version__: str
+
 _HOMES = {
     "AbortedError": "servable.errors",
     "AlreadyExistsError": "servable.errors",
@@ -94,13 +96,16 @@ _HOMES = {
 __all__ = sorted([*_HOMES, "__version__"])
 
 
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        return _version()
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+# Type checkers have the names above: by this, they would take a misspelt one for an object.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            return _version()
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(home), name)
 
 
 def __dir__() -> list[str]:

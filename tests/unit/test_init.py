@@ -45,7 +45,9 @@ def test_importing_the_package_imports_none_of_it() -> None:
 def test_type_checkers_are_told_the_same_names() -> None:
     """They come from the same modules, and as public names (``import A as A``)."""
     tree = ast.parse(Path(servable.__file__).read_text())
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    (block,) = [
+        node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
     told = {
         name.asname: node.module
         for node in block.body
@@ -54,3 +56,6 @@ def test_type_checkers_are_told_the_same_names() -> None:
         if name.asname == name.name
     }
     assert told == servable._HOMES
+    assert any(ast.unparse(node) == "__version__: str" for node in block.body)
+    # They would take any name for one that is there.
+    assert not any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in tree.body)
