@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -50,20 +51,41 @@ def test_none_is_what_an_embedded_server_has_without_the_flag() -> None:
 
 
 class _Exported:
-    """Stands for a Keras model, and lets another thread go on in the midst of its export."""
+    """Stands for a Keras model: prints, and lets another thread go on in the midst of its export."""
 
     def __init__(self, midst: Callable[[], object]) -> None:
         self._midst = midst
 
     def export(self, folder: str) -> None:
+        print("exported", folder)
         self._midst()
+        logging.getLogger("absl").warning("of the export")
 
 
 Model = type("Model", (_Exported,), {"__module__": "keras.src.models.model"})
 
 
+def test_other_threads_print_and_log_while_a_model_is_exported(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", types.ModuleType("tensorflow"))
+
+    def tell() -> None:
+        print("of another thread")
+        logging.getLogger("absl").warning("of another thread")
+
+    def beside() -> None:
+        other = threading.Thread(target=tell)
+        other.start()
+        other.join()
+
+    export(Model(beside), "folder")
+    assert capsys.readouterr().out == "of another thread\n"
+    assert [one.getMessage() for one in caplog.records] == ["of another thread"]
+
+
 def test_standard_output_is_there_again_after_exports_at_once() -> None:
-    before = sys.stdout
+    before, level = sys.stdout, logging.getLogger("absl").level
     first_is_in, second_is_in = threading.Event(), threading.Event()
 
     def first() -> None:
@@ -85,6 +107,7 @@ def test_standard_output_is_there_again_after_exports_at_once() -> None:
     for one in threads:
         one.join()
     assert sys.stdout is before
+    assert logging.getLogger("absl").level == level
 
 
 def test_there_is_one_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

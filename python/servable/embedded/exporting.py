@@ -13,9 +13,9 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from typing import Any, TextIO
 
 from servable.errors import InvalidArgumentError, StatusError, invalid_argument
 
@@ -26,6 +26,7 @@ _SIGNATURE = (
     "function.get_concrete_function(...)"
 )
 DEFAULT_SIGNATURE = "serving_default"
+_one_at_a_time = threading.RLock()
 
 
 class ExportFolder:
@@ -137,26 +138,41 @@ def _unknown(what: object) -> InvalidArgumentError:
     )
 
 
-_QUIET = threading.Lock()
-"""Held while the process prints nothing: two who take its output away at once may not bring it back."""
+class _Muted:
+    """Standard output, without what the thread that has made this prints; that of others goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._thread = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.get_ident() == self._thread else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _errors_alone() -> Callable[[logging.LogRecord], bool]:
+    """Returns a filter that takes no more than errors of this thread, and everything of others."""
+    thread = threading.get_ident()
+    return lambda record: record.levelno >= logging.ERROR or record.thread != thread
 
 
 @contextmanager
 def _quietly(tensorflow: Any) -> Iterator[None]:
-    """Prints nothing, and logs no more than errors; in one thread at a time."""
-    with _QUIET, _silence(tensorflow):
-        yield
+    """Prints nothing, and logs no more than errors; one at a time, as standard output is the whole process's.
 
-
-@contextmanager
-def _silence(tensorflow: Any) -> Iterator[None]:
+    What other threads print and log meanwhile is theirs.
+    """
     loggers = [logging.getLogger(name) for name in (("tensorflow", "absl") if tensorflow else ())]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
+    keep = _errors_alone()
+    with _one_at_a_time:
+        muted: Any = _Muted(io.StringIO() if sys.stdout is None else sys.stdout)
+        for one in loggers:
+            one.addFilter(keep)
+        try:
+            with redirect_stdout(muted):
+                yield
+        finally:
+            for one in loggers:
+                one.removeFilter(keep)
