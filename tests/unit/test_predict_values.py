@@ -277,3 +277,10 @@ def test_zip_files_of_arrays_that_cannot_be_unpacked(tmp_path: Path, mark: tuple
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(ServableError, match="no numpy file"):
         read(f"@{tmp_path}/a.npz")
+
+
+def test_outputs_tell_the_terminal_nothing() -> None:
+    outputs = {"a\x1b[2J": objects("\x9b2J\x7fä".encode())}
+    assert json.loads(as_json(outputs)) == {"a\x1b[2J": ["\x9b2J\x7fä"]}
+    for printed in (as_json(outputs), as_table(outputs), as_table({**outputs, "b": objects(b"1", b"2")})):
+        assert all(one == "\n" or one.isprintable() for one in printed)

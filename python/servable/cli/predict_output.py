@@ -31,10 +31,10 @@ def as_table(outputs: Mapping[str, Array]) -> str:
     """Formats one row per element of the batch; or, without a common first dimension, one per output."""
     lengths = {array.shape[:1] for array in outputs.values()}
     if len(lengths) == 1 and lengths != {()}:
-        columns = [[name, *(_cell(row) for row in array)] for name, array in outputs.items()]
+        columns = [[_shown(name), *(_cell(row) for row in array)] for name, array in outputs.items()]
     else:
         columns = [
-            ["output", *outputs],
+            ["output", *map(_shown, outputs)],
             ["dtype", *(str(array.dtype) for array in outputs.values())],
             ["shape", *(str(list(array.shape)) for array in outputs.values())],
             ["value", *(_cell(array) for array in outputs.values())],
@@ -52,8 +52,12 @@ def _cell(value: Any) -> str:
 
     plain = _plain(np.asarray(value, dtype=object) if isinstance(value, bytes) else np.asarray(value))
     text = plain if isinstance(plain, str) else _dumped(plain)
-    text = text if text.isprintable() else repr(text)[1:-1]
+    text = _shown(text)
     return text if len(text) <= WIDEST_CELL else text[: WIDEST_CELL - 1] + "…"
+
+
+def _shown(text: str) -> str:
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _text(array: Array) -> str:
