@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
 import math
+import os
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -18,6 +21,8 @@ from servable.bench.sample import QUANTILES, Sample, Seen, Times, merged, quanti
 from servable.bench.search import RateSearch, meets
 from servable.bench.statistics import ratio, student_t
 from servable.cli import bench_output
+from servable.cli.bench import _check_files
+from servable.errors import ServableError
 
 rates = st.floats(0.5, 1e6)
 
@@ -299,3 +304,18 @@ def test_a_comparison_says_what_is_certain() -> None:
     assert "2.000 to 2.000  differs" in text
     assert "no difference seen" in text
     assert "x" not in text.split()
+
+
+def test_files_that_are_there_are_written_whatever_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those below /dev/fd, which a shell makes for ``--json >(jq .)``."""
+    there, folder = tmp_path / "there", tmp_path / "folder"
+    there.touch()
+    folder.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _mode: str(path) == str(there))
+    given = {"latency_chart": [], "throughput_chart": [], "csv": ""}
+    _check_files(argparse.Namespace(**given, json=str(there)))
+    for path, words in ((tmp_path / "new", "its folder"), (folder, "it is a folder")):
+        with pytest.raises(ServableError, match=words):
+            _check_files(argparse.Namespace(**given, json=str(path)))
