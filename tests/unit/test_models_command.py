@@ -91,3 +91,9 @@ def test_more_requests_than_a_file_holds_are_not_recorded_first(
     assert "has 2, and may hold 1000 records\nhint: --requests=998 at most" in capsys.readouterr().err
     assert warmup([*argv, "--requests=998", "--append"]) == 1
     assert "nobody administers at 127.0.0.1:1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("standing", "status"), [("available", 0), ("on_demand", 0), ("failed", 1)])
+def test_a_reload_of_what_is_loaded_on_demand_has_not_failed(standing: str, status: int) -> None:
+    with answering((200, {"name": "m", "standing": standing, "versions": []})) as stub:
+        assert reload(["m", f"--admin_address={stub.address}"]) == status

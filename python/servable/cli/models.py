@@ -338,7 +338,7 @@ def reload(argv: Sequence[str]) -> int:
             return 0
         fields = server.ask("POST", server.waiting(f"/admin/models/{part(given.name)}/reload"))
         _tell(given, fields)
-        return 0 if fields["standing"] == "available" else 1
+        return 0 if fields["standing"] in ("available", "on_demand") else 1
 
     return _run(given, work)
 
