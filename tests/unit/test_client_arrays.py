@@ -56,6 +56,10 @@ def test_numbers(value: Any, dtype: str, expected: Any) -> None:
     np.testing.assert_array_equal(array, expected)
 
 
+def test_a_masked_array_that_masks_nothing() -> None:
+    assert made(np.ma.array([1.0, 2.0]), "float").tolist() == [1.0, 2.0]
+
+
 def test_an_array_that_fits_is_not_copied() -> None:
     array = np.ones(3, np.float32)
     assert made(array, "float") is array
@@ -85,6 +89,7 @@ def test_an_array_that_fits_is_not_copied() -> None:
         ([1, None], "float", "takes float, got list with values that are no numbers"),
         ([[1], [1, 2]], "float", "lists that are not of one shape"),
         (np.array(["2026-01-01"], "datetime64[D]"), "int64", r"got datetime64\[D\] values"),
+        (np.ma.array([1.0, 2.0], mask=[0, 1]), "float", "has masked values"),
         ([1], "string", "takes strings .*, got int"),
         ([None], "string", "takes strings .*, got NoneType"),
         ("a\ud800", "string", r"holds '\\ud800', half a character"),

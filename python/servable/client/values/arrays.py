@@ -36,6 +36,11 @@ def as_array(alias: str, value: object, spec: TensorSpec) -> Array:
     to the server. Raises ``InvalidArgumentError`` if the value does not fit the dtype.
     """
     dtype = dtype_named(spec.dtype)
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise invalid_argument(
+            f"input {alias!r} has masked values, which would be sent as if they were not",
+            "say what they are: array.filled(0)",
+        )
     array = _strings(alias, value) if dtype.name == "string" else _numbers(alias, value, dtype)
     return array.reshape(1) if array.ndim == 0 and spec.shape in ((-1,), (1,)) else array
 
