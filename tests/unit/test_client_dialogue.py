@@ -292,3 +292,9 @@ def test_metadata_of_so_many_models_is_kept() -> None:
         cache.put(Choice(f"m{number}"), metadata(number))
     assert len(cache._kept) == MOST_KEPT
     assert cache.get(Choice("first")) is not None and cache.get(Choice("m0")) is None
+
+
+@pytest.mark.parametrize("model", [None, [1, 2]])
+def test_a_model_that_is_no_text(model: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="the model's name is no text"):
+        Choice(model)

@@ -70,6 +70,19 @@ def test_signatures_are_read_once_and_again_if_others_explain_an_error(
     assert ask(asking, np.ones(2, np.float32)).dtype == np.float32
 
 
+def test_a_model_in_the_place_of_the_inputs(asking: Asking) -> None:
+    model: Any = [1, 2]
+    with pytest.raises(InvalidArgumentError, match="the model's name is no text, but of type list") as caught:
+        asking.predict("m", model, "", None, None, None)
+    assert "predict(inputs, model)" in caught.value.hint
+
+
+def test_outputs_that_can_be_gone_through_once(core: FakeCore, asking: Asking) -> None:
+    wanted: Any = (name for name in ["nonsense"])
+    with pytest.raises(InvalidArgumentError, match="no output 'nonsense'"):
+        asking.predict([1], "m", "", None, wanted, None)
+
+
 def test_an_error_that_nothing_explains_is_asked_for_once(core: FakeCore, asking: Asking) -> None:
     array = np.ones(2, np.float32)
     ask(asking, array)

@@ -12,7 +12,9 @@ _HEADER_VALUE = re.compile(r"[ -~]*")
 
 
 def check_text(what: str, text: str) -> None:
-    """Raises ``InvalidArgumentError`` for text that holds half a character."""
+    """Raises ``InvalidArgumentError`` for what is no text, or holds half a character."""
+    if not isinstance(text, str):
+        raise invalid_argument(f"{what} is no text, but of type {type(text).__name__}")
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -20,7 +20,7 @@ from servable.client.codecs.codec import Choice
 from servable.client.values.arrays import Array
 from servable.client.values.dtypes import BY_NAME, dtype_named
 from servable.client.values.tensors import of_stored, of_strings, plain_dtype, stored
-from servable.errors import StatusError, status_error
+from servable.errors import StatusError, invalid_argument, status_error
 
 if TYPE_CHECKING:
     from servable import _core
@@ -70,11 +70,18 @@ class Asking:
         timeout: float | None,
     ) -> Answer:
         """Returns the answer; see ``Server.predict``. Raises ``StatusError``."""
+        if not isinstance(model, str):
+            raise invalid_argument(
+                f"the model's name is no text, but of type {type(model).__name__}",
+                "inputs come first, then the model: predict(inputs, model)",
+            )
+        if outputs is not None and not isinstance(outputs, (str, tuple)):
+            outputs = tuple(outputs)
         number = None if isinstance(version, str) else version
         label = version if isinstance(version, str) else None
         asked = model, number, label, signature
         is_bare = not isinstance(inputs, Mapping)
-        key = (*asked, is_bare, outputs if outputs is None or isinstance(outputs, str) else tuple(outputs))
+        key = (*asked, is_bare, outputs)
         try:
             if self._awaken is not None:
                 timeout = self._awake(model, number, label, timeout)
