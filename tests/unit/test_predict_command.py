@@ -68,6 +68,16 @@ def test_what_a_server_says_tells_the_terminal_nothing(capsys: Capture) -> None:
     assert capsys.readouterr().err == "servable predict: NOT_FOUND: no \\x1b[2Jsuch\\x9b2J model\n"
 
 
+def test_a_number_for_an_input_of_text(capsys: Capture) -> None:
+    metadata = json.loads(json.dumps(METADATA).replace("DT_FLOAT", "DT_STRING"))
+    with answering((200, metadata)) as stub:
+        assert cli.main(["predict", "m", "5", "--server", stub.address]) == 1
+    assert (
+        """hint: to send a number as text, quote it as JSON, and that for the shell: '"5"'"""
+        in capsys.readouterr().err
+    )
+
+
 def test_no_server(capsys: Capture) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -29,6 +29,8 @@ def read(*values: str, named: tuple[str, ...] = ()) -> Inputs:
         (["[1, 2]", "[3, 4]"], [[1, 2], [3, 4]]),
         (["true", "false"], [True, False]),
         (["some words"], ["some words"]),
+        ([" some words\n"], [" some words\n"]),
+        ([" 5 ", " [1] "], [5, [1]]),
         (['"5"', "a"], ["5", "a"]),
         (['{"b64": "/w=="}'], b"\xff"),
         (['{"a": [1], "b": 2}'], {"a": [1], "b": 2}),

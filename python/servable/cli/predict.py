@@ -16,7 +16,7 @@ from servable.cli.ending import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_READER
 from servable.cli.predict_values import read_inputs
 from servable.cli.printable import printable
 from servable.cli.tls_options import add_tls_options
-from servable.errors import ServableError, StatusError, UnavailableError, UsageError
+from servable.errors import InvalidArgumentError, ServableError, StatusError, UnavailableError, UsageError
 
 EXIT_USAGE = 2
 
@@ -167,4 +167,6 @@ def _check_address(text: str) -> None:
 def _hint(error: ServableError, options: argparse.Namespace) -> str:
     if isinstance(error, UnavailableError):
         return f"is a server at {options.server}? servable serve PATH starts one, --server URL names another"
+    if isinstance(error, InvalidArgumentError) and error.message.endswith(("got int", "got float")):
+        return "to send a number as text, quote it as JSON, and that for the shell: '\"5\"'"
     return error.hint if isinstance(error, StatusError) else ""

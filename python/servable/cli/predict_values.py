@@ -65,7 +65,7 @@ def _named(named: Sequence[str]) -> dict[str, Any]:
 
 def _value(text: str) -> Any:
     """Reads a file after ``@``, else JSON, else a number as in Python (``.5``, ``inf``), else text."""
-    text = text.strip()
+    as_it_is, text = text, text.strip()
     if text.startswith("@"):
         return _file(text[1:])
     try:
@@ -76,7 +76,7 @@ def _value(text: str) -> Any:
     try:
         return _float(text)
     except ValueError:
-        return text
+        return as_it_is
 
 
 def _float(text: str) -> float:
