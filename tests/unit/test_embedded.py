@@ -22,7 +22,7 @@ from servable.embedded.exporting import ExportFolder, export
 from servable.embedded.last_thread import LastThread
 from servable.embedded.models import model_configs
 from servable.engines import tensorflow_library
-from servable.errors import FailedPreconditionError, InvalidArgumentError
+from servable.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,11 @@ def test_there_is_one_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     check_library(str(folders[0]))
     with pytest.raises(FailedPreconditionError, match="a process can hold one TensorFlow"):
         check_library(str(folders[1]))
+
+
+def test_no_text_is_not_the_current_folder() -> None:
+    with pytest.raises(NotFoundError, match="is a variable not set"):
+        model_configs("", "", ExportFolder())
 
 
 def test_paths_and_names(tmp_path: Path) -> None:

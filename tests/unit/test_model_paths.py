@@ -81,7 +81,7 @@ def test_a_file_is_answered_with_its_folder(tmp_path: Path) -> None:
         model_from_path(str(path / "saved_model.pb"))
 
 
-@pytest.mark.parametrize("argument", ["=path", "name="])
+@pytest.mark.parametrize("argument", ["", "=path", "name="])
 def test_half_a_pair(argument: str) -> None:
     with pytest.raises(UsageError, match="expected PATH or NAME=PATH"):
         model_from_path(argument)

@@ -113,6 +113,8 @@ def model_from_path(argument: str, wait_seconds: float = 0.0) -> ModelConfig:
 
     wait_seconds: how long a local path may take to appear.
     """
+    if not argument:
+        raise UsageError("expected PATH or NAME=PATH, got no text: is a variable not set?")
     name, path = _split_name(argument)
     if "://" in path:
         return ModelConfig(name=name or _name_of_uri(path) or "default", base_path=path)

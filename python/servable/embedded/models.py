@@ -56,7 +56,7 @@ def _model(what: object, name: str, folder: ExportFolder, number: int) -> ModelC
 
 
 def _at_path(path: str) -> ModelConfig:
-    if "://" not in path:
+    if path and "://" not in path:
         # NAME=PATH is for the command line: an absolute path has no name before it.
         path = os.path.abspath(os.path.expanduser(path))
     try:
