@@ -445,3 +445,15 @@ def test_what_is_too_much_is_refused(more: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["traffic", "show", "m", NOBODY, more])
     assert ended.value.code == 2 and f"unrecognized arguments: {more}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_the_outputs_encoding_lacks_is_escaped(encoding: str) -> None:
+    def printed(to: str) -> bytes:
+        command = [sys.executable, "-m", "servable", "flags"]
+        environment = {**os.environ, "PYTHONIOENCODING": to}
+        return subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+
+    text = printed("utf-8").decode()
+    assert not text.isascii()
+    assert printed(encoding) == text.encode(encoding, "backslashreplace")

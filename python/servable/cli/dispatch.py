@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from servable.cli.commands import BY_NAME, usage
 from servable.cli.ending import ended
-from servable.cli.standard_streams import open_closed_ones
+from servable.cli.standard_streams import escape_what_output_lacks, open_closed_ones
 from servable.errors import ServableError, StatusError, TensorFlowNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ EXIT_MODEL_SERVER = 255
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command ``servable``; returns the exit status."""
     open_closed_ones()
+    escape_what_output_lacks()
     return ended(lambda: _main(argv))
 
 

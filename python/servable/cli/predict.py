@@ -72,12 +72,11 @@ def _print(answer: str) -> int:
     if stdout is None:
         raise ServableError("the answer cannot be written: standard output is closed")
     try:
-        try:
-            print(answer)
-        except UnicodeEncodeError:
+        if _lacks_characters(stdout, answer):
             from servable.cli.predict_output import escaped
 
-            print(escaped(answer))
+            answer = escaped(answer)
+        print(answer)
         stdout.flush()
     except OSError as error:
         # Python would try again to write the rest of the buffer at exit, and report an error.
@@ -86,6 +85,14 @@ def _print(answer: str) -> int:
             return EXIT_NO_READER
         raise ServableError(f"the answer cannot be written: {error.strerror}") from None
     return 0
+
+
+def _lacks_characters(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def parser() -> argparse.ArgumentParser:

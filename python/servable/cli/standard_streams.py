@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from io import TextIOWrapper
 
 
 def open_closed_ones() -> None:
@@ -21,3 +23,9 @@ def open_closed_ones() -> None:
             else:
                 os.dup2(opened, descriptor)
                 os.close(opened)
+
+
+def escape_what_output_lacks() -> None:
+    """Has characters that standard output's encoding lacks written as escapes, as on standard error."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
