@@ -186,6 +186,22 @@ def test_a_version_that_is_not_in_the_store_is_told_at_once(make: Make, tmp_path
         changing.load(embedded.server, ModelConfig("m", f"{bucket}/m", policy=Specific((1, 99))), LONG)
 
 
+def test_a_version_that_came_to_the_store_since_its_last_look_is_waited_for(
+    make: Make, tmp_path: Path
+) -> None:
+    bucket = f"memory://bucket-{uuid.uuid4().hex}"
+    files = pytest.importorskip("fsspec").filesystem("memory")
+    files.pipe(f"{bucket}/m/1/saved_model.pb", b"x")
+    both = ModelConfig("m", f"{bucket}/m", policy=Specific((1, 2)))
+    embedded = make(both, cache_dir=str(tmp_path))
+    # Its next look by itself would be half a minute later.
+    with pytest.raises(NotFoundError, match="Version 2 of servable m is not among those found: 1"):
+        embedded.apply(both)
+    files.pipe(f"{bucket}/m/2/saved_model.pb", b"x")
+    embedded.apply(both)
+    assert embedded.core.state["m", 2] == "AVAILABLE"
+
+
 def test_a_version_that_is_not_in_the_archive_is_told_once_that_was_fetched(
     make: Make, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ def load(server: Server, model: ModelConfig, seconds: float) -> None:
     Raises ``StatusError``, and does not serve it then: ALREADY_EXISTS for a name that is served, the error of
     the load, DEADLINE_EXCEEDED after so many ``seconds``.
     """
-    manager, until = server.manager, time.monotonic() + seconds
+    manager, since = server.manager, time.monotonic()
     # What is left of a former load would be taken for the outcome of this one.
     if not manager.wait_for_withdrawal(model.name, seconds, wholly=True):
         raise _late(model.name, "it is still being unloaded")
@@ -29,7 +29,7 @@ def load(server: Server, model: ModelConfig, seconds: float) -> None:
         raise status_error("ALREADY_EXISTS", f"model {model.name} is served already")
     manager.change(lambda models: (*models, model))
     try:
-        _wait(server, [model], until)
+        _wait(server, [model], since, since + seconds)
     except StatusError:
         unload(server, model.name, 0)
         raise
@@ -53,19 +53,20 @@ def apply(server: Server, models: Sequence[ModelConfig], seconds: float) -> None
     ``StatusError`` for what is refused, with nothing changed, and for a model that does not become available,
     which is tried again as any other.
     """
-    manager, until = server.manager, time.monotonic() + seconds
+    manager, since = server.manager, time.monotonic()
+    until = since + seconds
     before = {model.name: model.base_path for model in manager.configured()}
     gone = before.keys() - {model.name for model in models}
     manager.change(lambda _: tuple(models), allow_unavailable_labels=True)
     for model in models:
         if before.get(model.name, model.base_path) != model.base_path:
             moving.follow(server, model, until)
-    _wait(server, models, until)
+    _wait(server, models, since, until)
     for name in gone:
         manager.wait_for_withdrawal(name, max(0.0, until - time.monotonic()))
 
 
-def _wait(server: Server, models: Sequence[ModelConfig], until: float) -> None:
+def _wait(server: Server, models: Sequence[ModelConfig], since: float, until: float) -> None:
     manager, names = server.manager, {model.name for model in models}
     settled = manager.wait(
         lambda now: not any(now.get(name) in _UNSETTLED for name in names),
@@ -85,7 +86,7 @@ def _wait(server: Server, models: Sequence[ModelConfig], until: float) -> None:
             raise _late(model.name, "it is still being loaded")
         raise status_error("NOT_FOUND", f"model {model.name}: no version was found in {model.base_path}")
     for model in models:
-        versions.wait_for_listed(server, model, until)
+        versions.wait_for_listed(server, model, since, until)
 
 
 def _late(name: str, why: str) -> StatusError:

@@ -44,13 +44,15 @@ def _serves_several(model: ModelConfig) -> bool:
     return isinstance(policy, All) or (isinstance(policy, Latest) and policy.count > 1)
 
 
-def wait_for_listed(server: Server, model: ModelConfig, until: float) -> None:
+def wait_for_listed(server: Server, model: ModelConfig, since: float, until: float) -> None:
     """Returns once each version that the model's policy lists is available; at once if it lists none.
+
+    since: when it was asked for. What a look found that began before says nothing about what is there now.
 
     Raises ``StatusError``: that of a load that failed, NOT_FOUND for a version that is not there,
     DEADLINE_EXCEEDED once it is ``until``, UNAVAILABLE if the server stops.
     """
-    manager, absence = server.manager, _Absence(server, model)
+    manager, absence = server.manager, _Absence(server, model, since)
     for version in model.policy.versions if isinstance(model.policy, Specific) else ():
         while not manager.is_available(model.name, version):
             failure = manager.failure(model.name, version)
@@ -71,20 +73,21 @@ def wait_for_listed(server: Server, model: ModelConfig, until: float) -> None:
 class _Absence:
     """Finds out whether a version that is listed is not there."""
 
-    def __init__(self, server: Server, model: ModelConfig) -> None:
+    def __init__(self, server: Server, model: ModelConfig, since: float) -> None:
         self._server = server
         self._model = model
+        self._since = since
         self._looking: Beside[str] | None = None
 
     def of(self, version: int) -> str:
         """Returns a line if the version, or another one that is listed, is not there; else "".
 
-        The source knows what its last look at a store has found. A folder is looked at beside, as a disk may
+        The source knows what it has found in a store since. A folder is looked at beside, as a disk may
         fall silent. What cannot be looked at may be found by the source yet.
         """
         model = self._model
         if is_remote(model.base_path):
-            found = self._server.source.listed(model.name)
+            found = self._server.source.listed(model.name, self._since)
             return "" if found is None else absent_among(model, found)
         if self._looking is None and version not in self._server.manager.conditions(model.name):
             self._looking = Beside(partial(absent, model))

@@ -142,14 +142,19 @@ class RemoteSource:
                 follower.stop(leave=True)
             self._followers = {}
 
-    def listed(self, model: str) -> tuple[int, ...] | None:
+    def listed(self, model: str, since: float) -> tuple[int, ...] | None:
         """Returns the versions that its store had when it was last looked at, ascending.
 
-        None if that has not succeeded yet, for the model as it is configured now.
+        None if no look that has begun ``since`` has succeeded yet, for the model as it is configured now; one
+        is then made soon.
         """
         with self._lock:
             follower = self._followers.get(model)
-        return None if follower is None else follower.model.listed
+        if follower is None:
+            return None
+        if not follower.model.has_polled(since):
+            follower.look_again()
+        return follower.model.listed(since)
 
     def _is_followed(self, folder: str) -> bool:
         """True if a model uses this folder of the cache."""
@@ -255,6 +260,7 @@ class _OnItsThread:
         self._poll_seconds = poll_seconds
         self._is_followed = is_followed
         self._left = threading.Event()
+        self._wanted = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"remote-{name}", daemon=True)
 
     def start(self) -> None:
@@ -264,12 +270,13 @@ class _OnItsThread:
         return self._thread.is_alive()
 
     def look_again(self) -> None:
-        """Its thread looks by itself."""
+        self._wanted.set()
 
     def stop(self, leave: bool) -> None:
         if leave:
             self._left.set()
         self.model.stop()
+        self._wanted.set()
 
     def _run(self) -> None:
         try:
@@ -285,7 +292,8 @@ class _OnItsThread:
         stopped = self.model.stopped
         while not stopped.is_set():
             pause = pause_after(self.model.poll(), self._poll_seconds, random.uniform(-1, 1))
-            stopped.wait(pause if self._poll_seconds else None)
+            self._wanted.wait(pause if self._poll_seconds else None)
+            self._wanted.clear()
 
 
 class _AmongOthers:

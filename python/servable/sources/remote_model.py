@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -77,6 +78,7 @@ class RemoteModel:
         self._left: set[int] = set()
         self._store: Store | None = None
         self._listed: tuple[int, ...] | None = None
+        self._listed_since = self._polled_since = float("-inf")
         self._announced: tuple[AspiredVersion, ...] | None = None
         self._before: tuple[AspiredVersion, ...] = ()
         self._offers: dict[str, _Offer] = {}
@@ -97,10 +99,16 @@ class RemoteModel:
         """Set once it announces nothing any more."""
         return self._stopped
 
-    @property
-    def listed(self) -> tuple[int, ...] | None:
-        """The versions in the store at the last look that succeeded, ascending; None before there was one."""
-        return self._listed
+    def listed(self, since: float) -> tuple[int, ...] | None:
+        """Returns the versions that were in the store at the last look, ascending.
+
+        None if none that has begun ``since``, a time of ``time.monotonic``, has succeeded yet.
+        """
+        return self._listed if self._listed_since >= since else None
+
+    def has_polled(self, since: float) -> bool:
+        """True if a poll has begun ``since``, whatever comes of it."""
+        return self._polled_since >= since
 
     def follows(self, model: ModelConfig) -> bool:
         """True if ``model`` has the base path and policy being followed."""
@@ -124,7 +132,7 @@ class RemoteModel:
 
     def poll(self) -> int:
         """Looks once. Returns how many looks in a row have failed."""
-        begun = self._outages.now()
+        begun, self._polled_since = self._outages.now(), time.monotonic()
         try:
             if (away := self._outages.of(self._model.base_path)) is not None:
                 raise away
@@ -142,12 +150,13 @@ class RemoteModel:
 
         Raises any failure after everything else is done.
         """
+        since = time.monotonic()
         if not self._on_demand:
             self._cache.prepare()
         store = self._opened()
         with self._silence_bridged():
             listed = store.versions()
-        self._listed = tuple(sorted(listed))
+        self._listed, self._listed_since = tuple(sorted(listed)), since
         wanted = choose(self._model.policy, listed)
         ready, failure = self._found(store, {version: listed[version] for version in wanted})
         if failure is not None:

@@ -15,8 +15,8 @@ from servable.sources import AspiredVersion, Fetcher, Receiver, Source, VersionL
 class RemoteSource(Source, Fetcher, Protocol):
     """A source whose versions may have to be fetched."""
 
-    def listed(self, model: str) -> tuple[int, ...] | None:
-        """Returns the versions that a store had when it was last looked at; None if it was not yet."""
+    def listed(self, model: str, since: float) -> tuple[int, ...] | None:
+        """Returns the versions that a store had at a look that began ``since``; None before there is one."""
 
 
 class RoutedSource:
@@ -72,10 +72,10 @@ class RoutedSource:
         if remote is not None:
             remote.let_go(model, version)
 
-    def listed(self, model: str) -> tuple[int, ...] | None:
+    def listed(self, model: str, since: float) -> tuple[int, ...] | None:
         """See ``RemoteSource``; None for what is local."""
         remote = self._remote_source(False)
-        return remote.listed(model) if remote is not None and self.is_for(model, True) else None
+        return remote.listed(model, since) if remote is not None and self.is_for(model, True) else None
 
     def _remote_source(self, needed: bool) -> RemoteSource | None:
         """Returns the remote source, creating and starting it if it is ``needed`` and missing."""
