@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import types
 from typing import Any
@@ -91,6 +92,10 @@ class Serve:
         self.names.remove(name)
 
 
+def nothing() -> None:
+    """Tells nothing."""
+
+
 FILE = read("applications: [{models: /a, name: a}, {models: /b, name: b, route: /b}]")
 
 
@@ -122,10 +127,10 @@ def test_what_a_failed_run_has_begun_ends_or_is_named(
 
     monkeypatch.setattr(running, "_is_run", is_run)
     if failure is None:
-        assert not _are_run(serve, FILE, told.append, stays)
+        assert not _are_run(serve, FILE, told.append, stays, nothing)
     else:
         with pytest.raises(type(failure)):
-            _are_run(serve, FILE, told.append, stays)
+            _are_run(serve, FILE, told.append, stays, nothing)
     assert (sorted(serve.names), told) == (left, said)
 
 
@@ -139,8 +144,58 @@ def test_what_cannot_be_ended_hides_no_reason(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(running, "_is_run", is_run)
     with pytest.raises(RuntimeError, match="the reason"):
-        _are_run(serve, FILE, told.append, stays=False)
+        _are_run(serve, FILE, told.append, False, nothing)
     assert told == ["a: may go on, as it cannot be ended: the cluster is gone"]
+
+
+def test_who_is_interrupted_at_the_last_moment_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    serve, told = Serve("x"), list[str]()
+
+    def is_run(serve: Serve, application: Any, say: Any) -> bool:
+        serve.names.append(application.name)
+        return True
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "_is_run", is_run)
+    with pytest.raises(KeyboardInterrupt):
+        _are_run(serve, FILE, told.append, False, interrupted)
+    assert serve.names == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGTERM, running.Terminated), (signal.SIGINT, KeyboardInterrupt)]
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interruption_is_told_once_ray_has_connected(
+    number: signal.Signals, expected: type[BaseException], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray has a handler of its own for SIGTERM; a second interruption does not wait."""
+    steps = list[int]()
+
+    def handler(*_: object) -> None:
+        raise SystemExit(1)
+
+    def init(**_: object) -> None:
+        ray._private.utils.set_sigterm_handler(handler)
+        for step in range(times):
+            signal.raise_signal(number)
+            steps.append(step)
+
+    def set_handler(one: Any) -> None:
+        signal.signal(signal.SIGTERM, one)
+
+    utils = types.SimpleNamespace(set_sigterm_handler=set_handler)
+    ray = types.SimpleNamespace(init=init, _private=types.SimpleNamespace(utils=utils))
+    monkeypatch.setattr(running, "ray_and_serve", lambda: (ray, None))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        running.run(FILE, print)
+    assert (raised.type, steps) == (expected, [0])
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert utils.set_sigterm_handler is set_handler
 
 
 KEPT = "Ray Serve runs already, and keeps its ports: end it first to have those of the file"

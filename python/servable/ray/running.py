@@ -38,21 +38,14 @@ def run(configuration: Configuration, say: Callable[[str], None], stays: bool = 
     models differ. Others are left. If one does not answer, or the program is interrupted, also by SIGTERM
     (``Terminated``), those that were not there before end, unless all stay.
     """
-    ray, serve = ray_and_serve()
     address = configuration.address or checked(os.environ.get("RAY_ADDRESS", ""), "RAY_ADDRESS")
-    _connect(ray, address, stays)
-    with _reasons(ray), _interrupted_by_sigterm():
-        _start_proxies(serve, configuration)
-        if not _are_run(serve, configuration, say, stays):
-            return False
-        found = _proxies(ray, configuration)
-    if configuration.proxies != "Disabled":
-        for line in _differences(configuration, found):
-            say(line)
-    for application in configuration.applications:
-        for line in _addresses(configuration, found, application):
-            say(line)
-    return True
+    with _interrupted_by_sigterm():
+        ray, serve = ray_and_serve()
+        with _no_handlers_of(ray), _interrupted_later():
+            _connect(ray, address, stays)
+        with _reasons(ray):
+            _start_proxies(serve, configuration)
+            return _are_run(serve, configuration, say, stays, lambda: _tell(ray, configuration, say))
 
 
 def wait(configuration: Configuration, say: Callable[[str], None]) -> None:
@@ -106,8 +99,17 @@ def _start_proxies(serve: Any, configuration: Configuration) -> None:
         ) from error
 
 
-def _are_run(serve: Any, configuration: Configuration, say: Callable[[str], None], stays: bool) -> bool:
-    """Brings the applications to the cluster; ends those that are new if one cannot be brought."""
+def _are_run(
+    serve: Any,
+    configuration: Configuration,
+    say: Callable[[str], None],
+    stays: bool,
+    tell: Callable[[], None],
+) -> bool:
+    """Brings the applications to the cluster, and calls ``tell`` then.
+
+    Ends those that are new if one cannot be brought, or the program is interrupted.
+    """
     before = set(serve.status().applications)
     begun: list[str] = []
     is_up = False
@@ -116,6 +118,7 @@ def _are_run(serve: Any, configuration: Configuration, say: Callable[[str], None
             begun.append(application.name)
             if not _is_run(serve, application, say):
                 return False
+        tell()
         is_up = True
         return True
     finally:
@@ -231,6 +234,17 @@ class Proxies(NamedTuple):
     grpc_port: int | None
 
 
+def _tell(ray: Any, configuration: Configuration, say: Callable[[str], None]) -> None:
+    """Says where the applications answer."""
+    found = _proxies(ray, configuration)
+    if configuration.proxies != "Disabled":
+        for line in _differences(configuration, found):
+            say(line)
+    for application in configuration.applications:
+        for line in _addresses(configuration, found, application):
+            say(line)
+
+
 def _proxies(ray: Any, configuration: Configuration) -> Proxies:
     """Returns where the proxies listen, as far as Ray tells."""
     try:
@@ -289,6 +303,45 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Holds an interruption back until the end: Ray leaves processes of a cluster that is half begun.
+
+    A second one does not wait.
+    """
+    held: list[type[KeyboardInterrupt]] = []
+
+    def hold(number: int, _: object) -> None:
+        held.append(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
+        if len(held) > 1:
+            raise held[0]
+
+    before = {one: signal.signal(one, hold) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        if held:
+            raise held[0]
+
+
+@contextmanager
+def _no_handlers_of(ray: Any) -> Iterator[None]:
+    """Keeps Ray from taking SIGTERM over: it would end its processes, and without them this one aborts."""
+    try:
+        utils = ray._private.utils
+        former = utils.set_sigterm_handler
+    except AttributeError:
+        yield
+        return
+    utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = former
 
 
 @contextmanager
